@@ -1,0 +1,1 @@
+"""The public API: artifacts, executions, runs and lineage over GraphQL."""

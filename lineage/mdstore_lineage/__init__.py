@@ -1,0 +1,1 @@
+"""Follows the store's change feed into a graph and answers lineage questions."""

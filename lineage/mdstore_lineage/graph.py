@@ -1,0 +1,152 @@
+"""The lineage graph: a projection of the store that answers walks of unknown depth.
+
+Why a copy: "everything upstream of this model" is a walk that a graph answers faster than joins do. The store stays the
+truth; the graph can be dropped and projected again.
+
+Artifacts and executions are the nodes; the edges are the store's events, and point the way data flows: an input edge
+from the artifact to the execution that used it, an output edge from the execution to the artifact that it made. A hop
+is one edge, as in MLMD's `GetLineageSubgraph`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from mdstore.values import ArtifactId, ContextId, EventType, ExecutionId
+from mdstore.wire import changes
+
+
+class Direction(Enum):
+    """Which way to walk."""
+
+    UPSTREAM = "upstream"
+    """Towards sources."""
+    DOWNSTREAM = "downstream"
+    """Towards results."""
+    BOTH = "both"
+    """Either way at each step: everything connected."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ArtifactNode:
+    """An artifact in the graph."""
+
+    id: ArtifactId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ExecutionNode:
+    """An execution in the graph."""
+
+    id: ExecutionId
+
+
+Node: TypeAlias = ArtifactNode | ExecutionNode
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One event. `name` is the input's or output's name: the last key of the event's path, or None."""
+
+    artifact_id: ArtifactId
+    execution_id: ExecutionId
+    type: EventType
+    name: str | None = None
+    at_ms: int = 0
+
+
+class Cut(Enum):
+    """Why an answer is not complete."""
+
+    HOPS = "hops"
+    """There is more behind the last hop that was allowed."""
+    NODES = "nodes"
+    """There are more nodes than were allowed."""
+    TIME = "time"
+    """The time for the answer was over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """What a walk reached. Nodes are in breadth-first order, starting nodes first, then by kind and id within a hop."""
+
+    nodes: Sequence[Node]
+    hops: Mapping[Node, int]
+    """Of each node: its distance from the nearest starting node."""
+    edges: Sequence[Edge]
+    """Each edge between two nodes of the answer that the walk may take, once, by artifact and execution."""
+    cuts: frozenset[Cut]
+    """Empty when the answer is complete."""
+    position: int
+    """The commit up to which the graph has followed the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Shortest paths first; each is a sequence of nodes from start to end."""
+
+    paths: Sequence[Sequence[Node]]
+    cuts: frozenset[Cut]
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How far a walk may go."""
+
+    hops: int | None = None
+    """None: as far as there is anything."""
+    nodes: int = 10_000
+    seconds: float = 10.0
+
+
+class LineageGraph(Protocol):
+    """A projection of the store, kept elsewhere. Threads: one may apply, any number may read."""
+
+    @property
+    def position(self) -> int:
+        """The last commit that was applied; 0 when empty."""
+
+    @property
+    def store_id(self) -> str | None:
+        """Which store was projected; None when empty."""
+
+    def apply(self, commits: Sequence[changes.Commit], *, store_id: str) -> None:
+        """Add what the commits changed and move the position to the last of them, in one transaction.
+
+        Commits at or before the position change nothing, so a batch may be applied twice.
+
+        Raises:
+            FailedPrecondition: the first new commit is not the one after the position, or comes from another store.
+        """
+
+    def clear(self) -> None:
+        """Empty the graph, so that a store can be projected from its beginning."""
+
+    def neighbours(self, nodes: Collection[Node], direction: Direction) -> Mapping[Node, Sequence[Edge]]:
+        """The edges one hop away from each node; a node that is not there, or has none, is absent."""
+
+    def closure(
+        self,
+        start: Collection[Node],
+        direction: Direction,
+        *,
+        limits: Limits,
+        artifact_types: Collection[str] = (),
+        execution_types: Collection[str] = (),
+    ) -> Closure:
+        """Everything that can be reached from `start`.
+
+        Types, where given, say which nodes the answer shows; the walk goes through the others all the same, and an edge
+        is shown when both its nodes are. Starting nodes are shown always. Unknown starting nodes are left out.
+        """
+
+    def paths(self, start: Node, end: Node, *, limits: Limits, most: int = 10) -> Paths:
+        """Up to `most` simple paths along the direction of data from `start` to `end`, shortest first."""
+
+    def runs_of(self, nodes: Collection[Node]) -> Mapping[Node, Sequence[ContextId]]:
+        """The runs that each node belongs to, by id; which contexts are runs is `ContextRoles`' matter."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,1 @@
+"""Observes clusters and event sources and records what happened."""
