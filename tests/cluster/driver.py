@@ -70,7 +70,7 @@ class Cluster:
         Raises:
             RuntimeError: with what kubectl said, when it failed.
         """
-        command = [HERE / "kubectl.sh", *arguments]
+        command = [str(HERE / "kubectl.sh"), *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
