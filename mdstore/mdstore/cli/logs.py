@@ -1,0 +1,88 @@
+"""Logs: events with fields, on stderr. Readable when that is a terminal, one JSON object a line otherwise.
+
+`mdstore.__main__` configures them once before a command runs; modules only say `log = structlog.get_logger()`.
+What other libraries log through `logging` comes out in the same shape, so a server that brings a logging
+configuration of its own (uvicorn: `log_config=None`) should be told not to.
+"""
+
+import logging
+import sys
+from enum import Enum
+from typing import Final
+
+import structlog
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from structlog.typing import Processor
+
+
+class LogFormat(Enum):
+    """How a log event is written."""
+
+    AUTO = "auto"
+    """`color` on a terminal, else `json`."""
+    CONSOLE = "console"
+    COLOR = "color"
+    JSON = "json"
+
+
+class LogLevel(Enum):
+    """The least important events that are still written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogSettings(BaseSettings):
+    """Logs of every command."""
+
+    model_config = SettingsConfigDict(env_prefix="MDSTORE_", frozen=True, use_attribute_docstrings=True)
+
+    log_level: LogLevel = LogLevel.INFO
+    """The least important events that are written: debug, info, warning or error."""
+    log_format: LogFormat = LogFormat.AUTO
+    """console, color or json; auto: color on a terminal, else json."""
+
+
+_CHATTY: Final = ("httpx", "httpcore", "urllib3", "kubernetes", "asyncio")
+"""Libraries whose every request is an info event."""
+
+
+def configure(settings: LogSettings) -> None:
+    """Write structlog's events and those of `logging` to stderr, as the settings say."""
+    level = logging.getLevelNamesMapping()[settings.log_level.name]
+    style = settings.log_format
+    if style is LogFormat.AUTO:
+        style = LogFormat.COLOR if sys.stderr.isatty() else LogFormat.JSON
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[Processor]
+    if style is LogFormat.JSON:
+        rendering = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+    else:
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=style is LogFormat.COLOR, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

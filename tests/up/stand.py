@@ -1,0 +1,35 @@
+"""Runs a supervisor over the services that its argument describes as JSON; prints `everything is ready` when it is."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from mdstore.cli.console import Console
+from mdstore.cli.exits import one_line_exits
+from mdstore.cli.supervisor import Supervisor
+from mdstore.services import Service
+
+
+def main(described: str) -> int:
+    services = [
+        Service(**{**one, "arguments": tuple(one["arguments"]), "after": tuple(one.get("after", ()))})
+        for one in json.loads(described)
+    ]
+    console = Console([service.name for service in services])
+    supervisor = Supervisor(
+        services,
+        command=(sys.executable, str(Path(__file__).with_name("part.py"))),
+        console=console,
+        environment=os.environ,
+    )
+
+    async def opened() -> None:
+        console.say("everything is ready")
+
+    return asyncio.run(supervisor.run(opened))
+
+
+with one_line_exits():
+    sys.exit(main(sys.argv[1]))

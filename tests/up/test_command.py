@@ -1,0 +1,91 @@
+"""The `mdstore` command itself: help, unknown words, and how it ends when it cannot begin."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mdstore.cli.exits import CannotStart, explain, one_line_exits
+from mdstore.cli.logs import LogSettings
+from mdstore.errors import STATUS, FailedPrecondition
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "mdstore", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        check=False,
+    )
+
+
+def test_help_names_every_command_and_imports_none_of_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mdstore", "--help"], capture_output=True, text=True, check=True
+    )
+    for name in ("up", "serve", "version", "graphql", "lineage", "writer"):
+        assert f"\n  {name} " in done.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    slow = {"grpc", "pydantic", "rich", "sqlalchemy", "strawberry", "fastapi", "kubernetes", "structlog", "asyncio"}
+    assert not imported & slow
+    assert not {name for name in imported if name.startswith("mdstore_")}
+
+
+def test_an_unknown_command_is_refused_with_exit_code_2() -> None:
+    done = run("sevre")
+    assert done.returncode == 2
+    assert "Did you mean 'serve'" in done.stderr
+
+
+def test_version_names_every_member() -> None:
+    done = run("version")
+    assert done.returncode == 0
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names[:4] == ["mdstore", "mdstore-graphql", "mdstore-lineage", "mdstore-writer"]
+
+
+def test_a_setting_that_is_none_is_named_in_one_line() -> None:
+    done = run("writer", "replay", MDSTORE_LOG_LEVEL="loud")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("mdstore: --log-level or MDSTORE_LOG_LEVEL: ")
+    assert "'loud'" in line
+
+
+@pytest.mark.parametrize("error", [*(error("no\nway") for error in STATUS), CannotStart("no\nway")], ids=repr)
+def test_every_error_of_a_store_is_one_line_and_exit_code_2(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_exits():
+        raise error
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "mdstore: no way\n"
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        open("/nowhere/at/all")  # noqa: SIM115 - it never opens
+    assert explain(caught.value) == "/nowhere/at/all: No such file or directory"
+
+
+@pytest.mark.parametrize("error", [KeyError("a fault"), ValueError("a fault"), OSError("a fault")])
+def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
+    assert explain(error) is None
+    with pytest.raises(type(error)), one_line_exits():
+        raise error
+
+
+def test_only_settings_are_explained_as_settings() -> None:
+    from pydantic import BaseModel, ValidationError
+
+    class Data(BaseModel):
+        log_level: int
+
+    with pytest.raises(ValidationError) as caught:
+        Data.model_validate({"log_level": "loud"})
+    assert explain(caught.value) is None
+    with pytest.raises(ValidationError) as caught:
+        LogSettings.model_validate({"log_level": "loud"})
+    assert explain(caught.value) is not None
+    assert explain(FailedPrecondition("")) == "FailedPrecondition"
