@@ -1,0 +1,1 @@
+"""The server: the store's RPCs over gRPC, on one asyncio loop."""

@@ -1,0 +1,218 @@
+"""The change log: what every transaction did, in one order, each commit's hash over the one before.
+
+A commit's row is written in the transaction that it describes, under the lock of that transaction, so positions have no
+gaps and none appears late. The payload is a `mdstore.v1.Changes`, complete enough to be projected without a second read.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Table, bindparam, insert, select, update
+
+from mdstore.store import tables
+from mdstore.store.kinds import KINDS, Kind
+from mdstore.store.operations import links, nodes, types
+from mdstore.store.sql import Statement
+from mdstore.store.transaction import Transaction
+from mdstore.wire import changes
+
+_H = tables.HEAD.c
+_C = tables.COMMIT.c
+_HEAD: Final = Statement(lambda: select(_H.seq, _H.hash, _H.store_id))
+_SET_HEAD: Final = Statement(lambda: update(tables.HEAD).values(seq=bindparam("v_seq"), hash=bindparam("v_hash")))
+_INSERT_COMMIT: Final = Statement(
+    lambda: insert(tables.COMMIT).values(
+        {column.name: bindparam(f"v_{column.name}") for column in tables.COMMIT.columns}
+    )
+)
+_INSERT_CHANGE: Final = Statement(
+    lambda: (
+        insert(tables.CHANGE)
+        .prefix_with("OR IGNORE", dialect="sqlite")
+        .values({name: bindparam(f"v_{name}") for name in ("kind", "id", "seq")})
+    )
+)
+_FROM: Final = Statement(
+    lambda: (
+        select(_C.seq, _C.time_ms, _C.origin, _C.actor, _C.hash, _C.payload)
+        .where(_C.seq >= bindparam("from_seq"))
+        .order_by(_C.seq)
+        .limit(bindparam("most"))
+    )
+)
+
+PAGE: Final = 1000
+"""Nodes or links of a snapshot's page, and of a bootstrap's commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest position, and which store it is in."""
+
+    seq: int
+    hash: bytes
+    store_id: str
+
+
+def head(tx: Transaction) -> Head:
+    """Read the head."""
+    ((seq, digest, store_id),) = tx.rows(_HEAD)
+    return Head(seq, bytes(digest), store_id)
+
+
+def commit_hash(previous: bytes, seq: int, time_ms: int, origin: str, actor: str, payload: bytes) -> bytes:
+    """SHA-256 over the previous hash and a commit's fields, each with its length before it."""
+    digest = hashlib.sha256(previous)
+    for part in (
+        seq.to_bytes(8, "big"),
+        time_ms.to_bytes(8, "big", signed=True),
+        origin.encode(),
+        actor.encode(),
+        payload,
+    ):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one commit will say."""
+
+    origin: str
+    actor: str
+    changes: changes.Changes
+
+
+def append(tx: Transaction, entries: Sequence[Entry]) -> int:
+    """Write commits at the end of the log, three statements in all; returns the newest position.
+
+    The caller's transaction must hold the database's write lock.
+    """
+    found = head(tx)
+    seq, digest = found.seq, found.hash
+    commits, touched = [], []
+    for entry in entries:
+        payload = entry.changes.SerializeToString()
+        if not payload:
+            continue
+        seq += 1
+        now = tx.now_ms()
+        digest = commit_hash(digest, seq, now, entry.origin, entry.actor, payload)
+        commits.append((seq, now, entry.origin, entry.actor, digest, payload))
+        touched += [
+            (kind.type_kind, node.id, seq) for kind in KINDS for node in getattr(entry.changes, kind.nodes_field)
+        ]
+    if commits:
+        tx.many(_INSERT_COMMIT, commits)
+        tx.many(_INSERT_CHANGE, touched)
+        tx.run(_SET_HEAD, v_seq=seq, v_hash=digest)
+    return seq
+
+
+def commits_from(tx: Transaction, from_seq: int, most: int) -> list[changes.PackedCommit]:
+    """Up to `most` commits, in order; their changes are not unpacked."""
+    return [
+        changes.PackedCommit(seq=seq, time_ms=time_ms, origin=origin, actor=actor, hash=digest, changes=payload)
+        for seq, time_ms, origin, actor, digest, payload in tx.rows(_FROM, from_seq=max(1, from_seq), most=most)
+    ]
+
+
+# --- everything at one moment
+
+
+def _ids_after(table: Table, key: str) -> Statement:
+    column = table.c[key]
+    return Statement(
+        lambda: select(column).where(column > bindparam("after")).order_by(column).limit(bindparam("most"))
+    )
+
+
+_NODE_IDS: Final = {kind: _ids_after(kind.table, "id") for kind in KINDS}
+_E = tables.EVENT.c
+_EVENTS: Final = Statement(
+    lambda: (
+        select(_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
+        .where(_E.id > bindparam("after"))
+        .order_by(_E.id)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def _pairs(table: Table, left: str, right: str) -> Statement:
+    return Statement(
+        lambda: (
+            select(table.c.id, table.c[left], table.c[right])
+            .where(table.c.id > bindparam("after"))
+            .order_by(table.c.id)
+            .limit(bindparam("most"))
+        )
+    )
+
+
+_ATTRIBUTIONS: Final = _pairs(tables.ATTRIBUTION, "context_id", "artifact_id")
+_ASSOCIATIONS: Final = _pairs(tables.ASSOCIATION, "context_id", "execution_id")
+_PC = tables.PARENT_CONTEXT.c
+_PARENTS: Final = Statement(lambda: select(_PC.context_id, _PC.parent_context_id).order_by(_PC.context_id))
+_TYPE_IDS: Final = Statement(
+    lambda: select(tables.TYPE.c.id).where(tables.TYPE.c.type_kind == bindparam("kind")).order_by(tables.TYPE.c.id)
+)
+
+
+def everything(tx: Transaction) -> Iterator[changes.Changes]:
+    """All that the store holds as this transaction sees it, in pages; memory is bounded by a page."""
+    page = changes.Changes()
+    for kind in KINDS:
+        ids = [row[0] for row in tx.rows(_TYPE_IDS, kind=kind.type_kind)]
+        getattr(page, f"{kind.label}_types").extend(types.of_ids(tx, kind, ids))
+    yield page
+    for kind in KINDS:
+        yield from _nodes(tx, kind)
+    yield from _all_events(tx)
+    for statement, add in (
+        (_ATTRIBUTIONS, lambda page, row: page.attributions.add(context_id=row[1], artifact_id=row[2])),
+        (_ASSOCIATIONS, lambda page, row: page.associations.add(context_id=row[1], execution_id=row[2])),
+    ):
+        after = 0
+        while rows := tx.rows(statement, after=after, most=PAGE):
+            page = changes.Changes()
+            for row in rows:
+                add(page, row)
+            yield page
+            after = rows[-1][0]
+    page = changes.Changes()
+    for child, parent in tx.rows(_PARENTS):
+        page.parent_contexts.add(child_id=child, parent_id=parent)
+    if page.parent_contexts:
+        yield page
+
+
+def _nodes(tx: Transaction, kind: Kind) -> Iterator[changes.Changes]:
+    after = 0
+    while rows := tx.rows(_NODE_IDS[kind], after=after, most=PAGE):
+        page = changes.Changes()
+        found = nodes.by_ids(tx, kind, [row[0] for row in rows])
+        getattr(page, kind.nodes_field).extend(found)
+        getattr(page, f"created_{kind.label}_ids").extend(node.id for node in found)
+        yield page
+        after = rows[-1][0]
+
+
+def _all_events(tx: Transaction) -> Iterator[changes.Changes]:
+    after = 0
+    while rows := tx.rows(_EVENTS, after=after, most=PAGE):
+        page = changes.Changes()
+        page.events.extend(links.event_messages(tx, rows))
+        yield page
+        after = rows[-1][0]
+
+
+def bootstrap(tx: Transaction) -> int:
+    """Log what a database held before it had a log, in pages of origin "bootstrap"; returns the newest position."""
+    seq = 0
+    for page in everything(tx):
+        seq = append(tx, [Entry("bootstrap", "", page)])
+    return seq

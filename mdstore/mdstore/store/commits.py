@@ -1,0 +1,179 @@
+"""The one thread that writes: it takes what waits, does it in one transaction, and commits once for all.
+
+That is what makes full durability cheap: the disk is waited for once per group and not once per request. Each operation
+runs behind a savepoint, so one that fails takes nothing of the others along.
+"""
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mdstore.errors import Aborted, FailedPrecondition, Internal, MetadataError, ResourceExhausted, Unavailable
+from mdstore.store import change_log
+from mdstore.store.database import Database
+from mdstore.store.rpcs import Operation
+from mdstore.store.transaction import Transaction
+from mdstore.wire import changes, ingestion
+
+GROUP: Final = 64
+"""Requests in one transaction, at most."""
+
+
+def now_ms() -> int:
+    """The clock of the store, in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def as_metadata_error(error: sqlite3.Error) -> MetadataError:
+    """What a failure of the database means to the caller."""
+    message = str(error)
+    match getattr(error, "sqlite_errorname", "").partition("_")[2].partition("_")[0]:
+        case "BUSY" | "LOCKED":
+            return Aborted(f"the database is busy: {message}; try again")
+        case "FULL":
+            return ResourceExhausted(f"the disk is full: {message}")
+        case "READONLY":
+            return FailedPrecondition(f"the database cannot be written: {message}")
+        case "IOERR" | "CANTOPEN" | "CORRUPT" | "NOTADB":
+            return Unavailable(f"the database cannot be used: {message}")
+        case "TOOBIG":
+            return ResourceExhausted(f"a value is too large for the database: {message}")
+    return Internal(f"the database failed: {message}")
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    operation: Operation
+    request: Any
+    future: "Future[Any]" = field(default_factory=Future)
+    response: Any = None
+    error: BaseException | None = None
+    entry: change_log.Entry | None = None
+
+
+class Committer:
+    """The writer thread of one database. Threads: any may submit."""
+
+    def __init__(self, database: Database, on_commit: Callable[[int], None]) -> None:
+        """Start the thread; `on_commit` is called on it with the newest position after each commit that changed it."""
+        self._database = database
+        self._on_commit = on_commit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mdstore-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation, request: Any) -> "Future[Any]":
+        """Queue an operation; the future has its response once it is on disk, or its error."""
+        job = _Job(operation, request)
+        if self._closed.is_set():
+            job.future.set_exception(Unavailable("the store is shutting down"))
+            return job.future
+        self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Do what is queued, refuse what comes, and end the thread."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        connection = self._database.connect()
+        try:
+            going = True
+            while going:
+                job = self._jobs.get()
+                group: list[_Job] = []
+                while True:
+                    if job is None:
+                        going = False
+                        break
+                    if job.future.set_running_or_notify_cancel():
+                        group.append(job)
+                    if len(group) >= GROUP:
+                        break
+                    try:
+                        job = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                if group:
+                    self._commit(connection, group)
+        finally:
+            connection.close()
+
+    def _commit(self, connection: Any, group: list[_Job]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                head_seq = self._run(connection, group)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+            failure = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
+            for job in group:
+                job.future.set_exception(job.error or failure)
+            return
+        for job in group:
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.response)
+        if head_seq:
+            self._on_commit(head_seq)
+
+    def _run(self, connection: Any, group: Sequence[_Job]) -> int:
+        """Run the operations and write the log; returns the newest position, or 0 when nothing was changed."""
+        tx = Transaction(connection, self._database.dialect, now_ms)
+        alone = len(group) == 1
+        for job in group:
+            if not alone:
+                connection.execute("SAVEPOINT operation")
+            tx.changes = changes.Changes()
+            tx.origin, tx.actor = "mlmd", ""
+            try:
+                job.response = job.operation(tx, job.request)
+            except Exception as error:  # noqa: BLE001 (belongs to this job alone)
+                job.error = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
+                if alone:
+                    raise
+                connection.execute("ROLLBACK TO operation")
+                connection.execute("RELEASE operation")
+                tx.forget_allocated()
+            else:
+                if not alone:
+                    connection.execute("RELEASE operation")
+                job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
+        return _append(tx, group)
+
+
+def _append(tx: Transaction, group: Sequence[_Job]) -> int:
+    """One commit of the log for neighbours that come from the same source."""
+    entries: list[change_log.Entry] = []
+    place: list[tuple[_Job, int]] = []
+    for job in group:
+        if job.entry is None or not job.entry.changes.ByteSize():
+            continue
+        last = entries[-1] if entries else None
+        if last is not None and (last.origin, last.actor) == (job.entry.origin, job.entry.actor):
+            last.changes.MergeFrom(job.entry.changes)
+        else:
+            entries.append(job.entry)
+        place.append((job, len(entries)))
+    if not entries:
+        return 0
+    head_seq = change_log.append(tx, entries)
+    for job, number in place:
+        if isinstance(job.response, ingestion.IngestResponse):
+            job.response.seq = head_seq - len(entries) + number
+    return head_seq

@@ -1,0 +1,85 @@
+"""Documents: what observers keep in the store beside what they recorded."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from mdstore.errors import InvalidArgument
+from mdstore.store.properties import check_text
+from mdstore.store.sql import Statement
+from mdstore.store.tables import DOCUMENT
+from mdstore.store.transaction import Transaction
+from mdstore.wire import ingestion
+
+DEFAULT_LIMIT: Final = 1000
+KEY_CHARACTERS: Final = 500
+
+_D = DOCUMENT.c
+
+
+def _make_upsert() -> object:
+    statement = sqlite_insert(DOCUMENT).values(
+        {column.name: bindparam(f"v_{column.name}") for column in DOCUMENT.columns}
+    )
+    return statement.on_conflict_do_update(
+        index_elements=["collection", "key"],
+        set_={"value": statement.excluded.value, "time_ms": statement.excluded.time_ms},
+    )
+
+
+_UPSERT: Final = Statement(_make_upsert)  # type: ignore[arg-type]  # an insert is executable
+_DELETE: Final = Statement(
+    lambda: delete(DOCUMENT).where(_D.collection == bindparam("in_collection"), _D.key == bindparam("with_key"))
+)
+_LIST: Final = Statement(
+    lambda: (
+        select(_D.collection, _D.key, _D.value, _D.time_ms)
+        .where(
+            _D.collection == bindparam("in_collection"),
+            _D.key > bindparam("after"),
+            _D.key >= bindparam("prefix"),
+            _D.key < bindparam("behind_prefix"),
+        )
+        .order_by(_D.key)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def put_documents(tx: Transaction, documents: Sequence[ingestion.Document]) -> None:
+    """Write or take away documents; the last one of a key counts."""
+    rows, gone = {}, {}
+    for document in documents:
+        if not document.collection or not document.key:
+            raise InvalidArgument("a document needs a collection and a key")
+        check_text("a document's key", document.key)
+        if len(document.key) > KEY_CHARACTERS:
+            raise InvalidArgument(f"a document's key has {len(document.key)} characters, more than {KEY_CHARACTERS}")
+        key = (document.collection, document.key)
+        rows.pop(key, None)
+        gone.pop(key, None)
+        if document.deleted:
+            gone[key] = key
+        else:
+            rows[key] = (*key, document.value, tx.now_ms())
+    tx.many(_UPSERT, list(rows.values()))
+    tx.many(_DELETE, list(gone.values()))
+
+
+def list_documents(tx: Transaction, request: ingestion.ListDocumentsRequest) -> ingestion.ListDocumentsResponse:
+    """`ListDocuments`."""
+    rows = tx.rows(
+        _LIST,
+        in_collection=request.collection,
+        after=request.after_key,
+        prefix=request.key_prefix,
+        # The last code point: nothing that begins with the prefix sorts behind it.
+        behind_prefix=request.key_prefix + "\U0010ffff",
+        most=request.limit if request.limit > 0 else DEFAULT_LIMIT,
+    )
+    response = ingestion.ListDocumentsResponse()
+    for collection, key, value, time_ms in rows:
+        response.documents.add(collection=collection, key=key, value=value, time_ms=time_ms)
+    return response

@@ -1,0 +1,179 @@
+"""Lists: pages of nodes in one of MLMD's orders, with MLMD's page tokens.
+
+A page ends where a keyset says (time, id), so that concurrent writers neither hide rows nor show them twice; the token has
+the library's shape, and one that the library made is understood.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
+
+from mdstore.errors import InvalidArgument, Unimplemented
+from mdstore.store import tables
+from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
+from mdstore.store.operations import nodes
+from mdstore.store.sql import Statement
+from mdstore.store.transaction import Transaction
+from mdstore.wire import mlmd
+
+MOST: Final = 100
+"""Rows of a page; more may be asked for, and come with a token."""
+
+_OrderBy = mlmd.ListOperationOptions.OrderByField
+_FIELDS: Final = {
+    _OrderBy.CREATE_TIME: "create_time_since_epoch",
+    _OrderBy.LAST_UPDATE_TIME: "last_update_time_since_epoch",
+    _OrderBy.ID: "id",
+}
+_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+
+Page = tuple[list[Any], str]
+"""The nodes, and the next page's token or ''."""
+
+
+@cache
+def _page(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) -> Statement:
+    """The rows of a page. `scope` is "", "type" or "context"."""
+
+    def make() -> Any:
+        table = kind.table.c
+        key = table[field]
+        conditions: list[ColumnElement[bool]] = []
+        source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
+        if scope == "type":
+            conditions.append(table.type_id == bindparam("scope"))
+        elif scope == "context":
+            member = _MEMBERS[kind]
+            source = source.join(member, member.c[kind.owner] == table.id)
+            conditions.append(member.c.context_id == bindparam("scope"))
+        if continued:
+            at, after = bindparam("at"), bindparam("after")
+            if field == "id":
+                conditions.append(table.id > after if ascending else table.id < after)
+            elif ascending:
+                conditions.append(and_(key >= at, or_(key > bindparam("at_too"), table.id > after)))
+            else:
+                conditions.append(and_(key <= at, or_(key < bindparam("at_too"), table.id < after)))
+        order = [key] if field == "id" else [key, table.id]
+        return (
+            select(*nodes.columns(kind))
+            .select_from(source)
+            .where(*conditions)
+            .order_by(*(column.asc() if ascending else column.desc() for column in order))
+            .limit(bindparam("most"))
+        )
+
+    return Statement(make)
+
+
+@cache
+def _all(kind: Kind, scope: str) -> Statement:
+    table = kind.table.c
+    member = _MEMBERS.get(kind)
+
+    def make() -> Any:
+        source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
+        statement = select(*nodes.columns(kind))
+        if scope == "type":
+            return statement.select_from(source).where(table.type_id == bindparam("scope")).order_by(table.id)
+        if scope == "context" and member is not None:
+            source = source.join(member, member.c[kind.owner] == table.id)
+            return statement.select_from(source).where(member.c.context_id == bindparam("scope")).order_by(table.id)
+        return statement.select_from(source).order_by(table.id)
+
+    return Statement(make)
+
+
+def list_nodes(
+    tx: Transaction,
+    kind: Kind,
+    options: mlmd.ListOperationOptions | None,
+    *,
+    type_id: int | None = None,
+    context_id: int | None = None,
+) -> Page:
+    """A page of nodes, of one type or in one context if that is given; without options all of them, by id.
+
+    Raises:
+        InvalidArgument: size, order or token are wrong.
+    """
+    scope, scope_id = ("type", type_id) if type_id is not None else ("context", context_id)
+    if scope_id is None:
+        scope = ""
+    arguments: dict[str, Any] = {"scope": scope_id}
+    if options is None:
+        return nodes.messages(tx, kind, tx.rows(_all(kind, scope), **arguments)), ""
+    size, field, ascending = _check(options)
+    order = options.order_by_field.field
+    continued = bool(options.next_page_token)
+    if continued:
+        token = _decode(options)
+        at = token.field_offset
+        after = token.id_offset
+        if order == _OrderBy.LAST_UPDATE_TIME:
+            # The token names the rows at its page's end that share the last time; the list goes on behind them.
+            after = max(token.listed_ids) if ascending else min(token.listed_ids)
+        arguments |= {"at": at, "at_too": at, "after": after}
+    rows = tx.rows(_page(kind, scope, field, ascending, continued), most=size + 1, **arguments)
+    page = rows[:size]
+    found = nodes.messages(tx, kind, page)
+    if len(rows) <= size:
+        return found, ""
+    return found, _encode(options, order, page)
+
+
+def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:
+    if options.max_result_size <= 0:
+        raise InvalidArgument(f"max_result_size is {options.max_result_size}; it must be at least 1")
+    field = _FIELDS.get(options.order_by_field.field)
+    if field is None:
+        raise InvalidArgument("order_by_field.field is not specified: use CREATE_TIME, LAST_UPDATE_TIME or ID")
+    if options.filter_query:
+        raise Unimplemented("filter_query is not there yet")
+    return min(options.max_result_size, MOST), field, options.order_by_field.is_asc
+
+
+def _decode(options: mlmd.ListOperationOptions) -> mlmd.ListOperationNextPageToken:
+    text = options.next_page_token
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        token = mlmd.ListOperationNextPageToken.FromString(data)
+    except (binascii.Error, ValueError, DecodeError) as error:
+        raise InvalidArgument("next_page_token is not one of this service's") from error
+    theirs, ours = token.set_options.order_by_field, options.order_by_field
+    if theirs.field != ours.field or theirs.is_asc != ours.is_asc:
+        raise InvalidArgument("next_page_token belongs to a list in another order")
+    if ours.field == _OrderBy.LAST_UPDATE_TIME and not token.listed_ids:
+        raise InvalidArgument("next_page_token names no row of its page")
+    return token
+
+
+def _encode(options: mlmd.ListOperationOptions, order: int, page: Sequence[Sequence[Any]]) -> str:
+    last = page[-1]
+    token = mlmd.ListOperationNextPageToken()
+    token.set_options.CopyFrom(options)
+    token.set_options.ClearField("next_page_token")
+    if order == _OrderBy.ID:
+        token.id_offset = token.field_offset = last[0]
+    elif order == _OrderBy.CREATE_TIME:
+        token.id_offset, token.field_offset = last[0], last[4]
+    else:
+        token.field_offset = last[5]
+        token.listed_ids.extend(row[0] for row in page if row[5] == last[5])
+    return base64.urlsafe_b64encode(token.SerializeToString()).decode("ascii").rstrip("=")
+
+
+FIRST: Final = mlmd.ListOperationOptions(max_result_size=1)
+"""Options for one row, to learn whether there is any."""
+
+
+def has_unknown_field(message: Any, number: int) -> bool:
+    """Whether a message came with a field that its definition does not have (any more)."""
+    from google.protobuf.unknown_fields import UnknownFieldSet  # noqa: PLC0415 (rarely needed)
+
+    return any(field.field_number == number for field in UnknownFieldSet(message))

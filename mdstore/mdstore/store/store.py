@@ -1,0 +1,156 @@
+"""One open store: its database, its writer thread, its readers, and who waits for new commits."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+from mdstore.errors import InvalidArgument, Unimplemented
+from mdstore.store import change_log
+from mdstore.store.commits import Committer, as_metadata_error, now_ms
+from mdstore.store.database import Database, open_database
+from mdstore.store.rpcs import RPCS, Mode, Rpc
+from mdstore.store.transaction import Transaction
+from mdstore.wire import changes
+
+COMMITS_PER_MESSAGE: Final = 500
+BYTES_PER_MESSAGE: Final = 2 * 1024 * 1024
+
+
+class Store:
+    """An open store. Threads: any may call; reads take a connection each, writes go to the one writer."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on an open database; `Store.open` opens one."""
+        self.database = database
+        self._listeners: list[Callable[[int], None]] = []
+        self._committer = Committer(database, self._notify)
+        if database.foreign:
+            # Records that were there before the log: until they are in it, a follower would miss them.
+            self._committer.submit(lambda tx, _: change_log.bootstrap(tx), None).result()
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open or create the database at `url`; raises as `open_database`."""
+        return cls(open_database(url))
+
+    def find(self, method: str) -> Rpc:
+        """The RPC at a path such as "/ml_metadata.MetadataStoreService/PutArtifacts".
+
+        Raises:
+            Unimplemented: there is no such RPC (yet).
+        """
+        rpc = RPCS.get(method)
+        if rpc is None:
+            raise Unimplemented(f"{method.rpartition('/')[2]} is not implemented")
+        return rpc
+
+    def submit(self, rpc: Rpc, request: Any) -> "Future[Any]":
+        """Queue a write; the future is done once it is on disk."""
+        return self._committer.submit(rpc.operation, request)
+
+    def read(self, rpc: Rpc, request: Any) -> Any:
+        """Answer a read on this thread."""
+        with self.reading() as tx:
+            return rpc.operation(tx, request)
+
+    def call(self, method: str, request: Any) -> Any:
+        """Answer any unary RPC on this thread, waiting for the disk when it writes."""
+        rpc = self.find(method)
+        return self.submit(rpc, request).result() if rpc.mode is Mode.WRITE else self.read(rpc, request)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A read transaction: all statements in it see one moment."""
+        with self.database.connection() as connection, read_transaction(connection, self.database.dialect) as tx:
+            yield tx
+
+    def on_commit(self, listener: Callable[[int], None]) -> Callable[[], None]:
+        """Call `listener` with the newest position after each commit, on the writer's thread; returns how to stop."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _notify(self, seq: int) -> None:
+        for listener in tuple(self._listeners):
+            listener(seq)
+
+    def follow_page(self, from_seq: int, most: int = 0) -> changes.PackedFollowResponse:
+        """The next commits, in a message of bounded size; without any when there are none.
+
+        Raises:
+            InvalidArgument: `from_seq` is beyond the position after the newest.
+        """
+        with self.reading() as tx:
+            head = change_log.head(tx)
+            response = changes.PackedFollowResponse(head_seq=head.seq, store_id=head.store_id)
+            if from_seq > head.seq + 1:
+                raise InvalidArgument(
+                    f"the log ends at {head.seq}, before {from_seq}: was the database replaced? Begin at 1"
+                )
+            if from_seq > head.seq:
+                return response
+            size = 0
+            for commit in change_log.commits_from(tx, from_seq, min(most or COMMITS_PER_MESSAGE, COMMITS_PER_MESSAGE)):
+                response.commits.append(commit)
+                size += len(commit.changes)
+                if size >= BYTES_PER_MESSAGE:
+                    break
+            return response
+
+    def snapshot(self, at_seq: int) -> Iterator[changes.SnapshotResponse]:
+        """Everything at the newest position, in pages.
+
+        Raises:
+            Unimplemented: another position is asked for.
+        """
+        with self.reading() as tx:
+            head = change_log.head(tx)
+            if at_seq not in {0, head.seq}:
+                raise Unimplemented(f"only the newest position ({head.seq}) can be shown, not {at_seq}: follow the log")
+            yield changes.SnapshotResponse(seq=head.seq, store_id=head.store_id)
+            for page in change_log.everything(tx):
+                yield changes.SnapshotResponse(seq=head.seq, store_id=head.store_id, changes=page)
+
+    def close(self) -> None:
+        """Finish what is queued and close the database."""
+        self._committer.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def read_transaction(connection: Any, dialect: str) -> Iterator[Transaction]:
+    """A transaction that only reads, on a connection of the caller's."""
+    try:
+        connection.execute("BEGIN")
+        try:
+            yield Transaction(connection, dialect, now_ms)
+        finally:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise as_metadata_error(error) from error
+
+
+class Bell:
+    """Lets a thread sleep until something is committed."""
+
+    def __init__(self, store: Store) -> None:
+        """Listen to the store."""
+        self._rung = threading.Event()
+        self._stop = store.on_commit(lambda _: self._rung.set())
+
+    def wait(self, seconds: float) -> None:
+        """Until the next commit, or for so long."""
+        self._rung.wait(seconds)
+        self._rung.clear()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._stop()

@@ -1,0 +1,110 @@
+"""What an operation runs on: one connection inside one transaction, one moment, and what it has changed so far."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mdstore.errors import AlreadyExists
+from mdstore.store.sql import Statement
+from mdstore.wire import changes
+
+Row = tuple[Any, ...]
+
+
+class Transaction:
+    """One transaction. Operations neither begin nor commit; whoever scheduled them does.
+
+    Threads: belongs to the thread that works on its connection.
+    """
+
+    def __init__(self, connection: Any, dialect: str, now_ms: Callable[[], int]) -> None:
+        """Wrap a driver's connection that is inside a transaction.
+
+        Args:
+            connection: a DBAPI connection.
+            dialect: "sqlite"; decides the texts of the statements.
+            now_ms: the clock, milliseconds since the Unix epoch.
+        """
+        self._cursor = connection.cursor()
+        self.dialect = dialect
+        self.now_ms = now_ms
+        self.statements = 0
+        """How many SQL statements were run, for the budgets that tests hold."""
+        self.changes = changes.Changes()
+        """What the operation did, for the change log."""
+        self.origin = "mlmd"
+        self.actor = ""
+        self._next_ids: dict[str, int] = {}
+
+    def rows(self, statement: Statement, **parameters: Any) -> Sequence[Row]:
+        """Run a query and return all its rows."""
+        compiled = statement.on(self.dialect)
+        self.statements += 1
+        rows: Sequence[Row] = self._cursor.execute(compiled.text, compiled.arguments(parameters)).fetchall()
+        return rows
+
+    def text_rows(self, text: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
+        """Run a query that was compiled by the caller."""
+        self.statements += 1
+        rows: Sequence[Row] = self._cursor.execute(text, parameters).fetchall()
+        return rows
+
+    def run(self, statement: Statement, **parameters: Any) -> None:
+        """Run a statement that has no rows."""
+        compiled = statement.on(self.dialect)
+        self.statements += 1
+        with unique_as_already_exists():
+            self._cursor.execute(compiled.text, compiled.arguments(parameters))
+
+    def many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once per row, each row in the order of the statement's parameters.
+
+        Raises:
+            AlreadyExists: a row breaks a unique key.
+        """
+        if not rows:
+            return
+        self.statements += 1
+        with unique_as_already_exists():
+            self._cursor.executemany(statement.on(self.dialect).text, rows)
+
+    def allocate(self, table: str, count: int) -> range:
+        """Ids for `count` new rows of a table, ascending; the transaction holds the write lock, so they are ours."""
+        if not self._next_ids:
+            # One look for all tables: AUTOINCREMENT never gives an id twice, so neither do we.
+            found = self.text_rows("SELECT name, seq FROM sqlite_sequence")
+            self._next_ids = {name: seq + 1 for name, seq in found}
+            self._next_ids.setdefault("", 0)
+        first = self._next_ids.get(table, 1)
+        self._next_ids[table] = first + count
+        return range(first, first + count)
+
+    def forget_allocated(self) -> None:
+        """After a rollback: the ids that were handed out do not count."""
+        self._next_ids = {}
+
+
+class unique_as_already_exists:  # noqa: N801 (a context manager, used like a function)
+    """Turns a driver's unique violation into `AlreadyExists`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or kind is None or kind.__name__ != "IntegrityError":
+            return
+        message = str(error)
+        if "UNIQUE constraint failed" in message or "unique" in message.lower():
+            raise AlreadyExists(_explain_unique(message)) from error
+
+
+def _explain_unique(message: str) -> str:
+    """SQLite says `UNIQUE constraint failed: Artifact.type_id, Artifact.name`."""
+    columns = message.partition(": ")[2]
+    names: Iterable[str] = (column.strip() for column in columns.split(","))
+    table = columns.partition(".")[0]
+    fields = " and ".join(name.partition(".")[2] for name in names)
+    if table == "Event":
+        return "an event of the same type between the same artifact and execution is already there"
+    if not fields:
+        return "it is already there"
+    return f"{table}: another one with the same {fields} is already there"
