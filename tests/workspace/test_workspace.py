@@ -66,7 +66,7 @@ def test_pins_name_no_host_and_carry_hashes(pins: str) -> None:
     assert not [line for line in text.splitlines() if "==" in line and not line.endswith("\\")]
 
 
-@pytest.mark.parametrize("script", ["setup", "up", "test", "lock", "servers"])
+@pytest.mark.parametrize("script", ["setup", "run", "up", "test", "lock", "servers"])
 def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", ROOT / "script" / script], capture_output=True, text=True, check=False)
 
