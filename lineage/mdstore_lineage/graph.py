@@ -65,17 +65,23 @@ class Cut(Enum):
     """There are more nodes than were allowed."""
     TIME = "time"
     """The time for the answer was over."""
+    PATHS = "paths"
+    """There are more paths than were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
-    """What a walk reached. Nodes are in breadth-first order, starting nodes first, then by kind and id within a hop."""
+    """What a walk reached. Nodes are in breadth-first order, starting nodes first, then by kind and id within a hop.
+
+    When `NODES` or `TIME` cut the answer, all hops but the last are complete; which nodes of the last hop are in is the
+    graph's choice, the same each time for `NODES`.
+    """
 
     nodes: Sequence[Node]
     hops: Mapping[Node, int]
     """Of each node: its distance from the nearest starting node."""
     edges: Sequence[Edge]
-    """Each edge between two nodes of the answer that the walk may take, once, by artifact and execution."""
+    """Every edge between two nodes of the answer, once, by artifact, execution and type."""
     cuts: frozenset[Cut]
     """Empty when the answer is complete."""
     position: int
@@ -88,6 +94,7 @@ class Paths:
 
     paths: Sequence[Sequence[Node]]
     cuts: frozenset[Cut]
+    """Empty when these are all paths. `HOPS`: there may be longer ones."""
     position: int
 
 
@@ -98,6 +105,7 @@ class Limits:
     hops: int | None = None
     """None: as far as there is anything."""
     nodes: int = 10_000
+    """Of a closure: how many nodes the answer shows. Of paths: how many are looked at from each end."""
     seconds: float = 10.0
 
 
@@ -107,6 +115,10 @@ class LineageGraph(Protocol):
     @property
     def position(self) -> int:
         """The last commit that was applied; 0 when empty."""
+
+    @property
+    def position_hash(self) -> bytes:
+        """The hash of that commit, by which another history of the same store is recognised; empty when empty."""
 
     @property
     def store_id(self) -> str | None:
@@ -139,14 +151,22 @@ class LineageGraph(Protocol):
         """Everything that can be reached from `start`.
 
         Types, where given, say which nodes the answer shows; the walk goes through the others all the same, and an edge
-        is shown when both its nodes are. Starting nodes are shown always. Unknown starting nodes are left out.
+        is shown when both its nodes are. Types of one kind do not restrict the other kind. Starting nodes are shown
+        always. Unknown starting nodes are left out.
         """
 
     def paths(self, start: Node, end: Node, *, limits: Limits, most: int = 10) -> Paths:
-        """Up to `most` simple paths along the direction of data from `start` to `end`, shortest first."""
+        """Up to `most` simple paths along the direction of data from `start` to `end`, shortest first.
+
+        None when a node is unknown. From a node to itself there is one path, of no hops. Two events that join the same
+        nodes in the same direction are one step.
+        """
 
     def runs_of(self, nodes: Collection[Node]) -> Mapping[Node, Sequence[ContextId]]:
-        """The runs that each node belongs to, by id; which contexts are runs is `ContextRoles`' matter."""
+        """The runs that each node belongs to, by id; which contexts are runs is `ContextRoles`' matter.
+
+        A node that belongs to none is absent.
+        """
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -1,0 +1,1 @@
+"""The lineage graph in one SQLite file: `graph.py` answers, `projection.py` writes, `walk.py` and `paths.py` search."""

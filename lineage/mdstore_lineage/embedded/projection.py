@@ -1,0 +1,114 @@
+"""Writes commits of the store into the graph's tables, all of one call in one transaction with the checkpoint.
+
+So the graph is at every moment exactly what the store was at one position, whatever is killed when. Every insert leaves
+alone what is there, so a commit may come twice.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from mdstore.errors import FailedPrecondition
+from mdstore.values import EventType
+from mdstore.wire import changes, mlmd
+from mdstore_lineage.embedded import schema
+from mdstore_lineage.embedded.keys import edge_key
+
+_EVENT_TYPES: Final = {kind.value: kind for kind in EventType}
+
+
+def apply(connection: sqlite3.Connection, commits: Sequence[changes.Commit], *, store_id: str) -> None:
+    """Add the commits behind the graph's position, as `LineageGraph.apply` says."""
+    with schema.writing(connection):
+        known, position, _ = checkpoint(connection)
+        if known is not None and known != store_id:
+            raise FailedPrecondition(f"the graph holds the store {known}, not {store_id}; clear it first")
+        new = [commit for commit in commits if commit.seq > position]
+        if not new:
+            return
+        for expected, commit in enumerate(new, start=position + 1):
+            if commit.seq != expected:
+                raise FailedPrecondition(f"commit {commit.seq} came, but the graph is waiting for commit {expected}")
+        _insert(connection, new)
+        connection.execute(
+            "UPDATE checkpoint SET store_id = ?, position = ?, hash = ?", (store_id, new[-1].seq, new[-1].hash)
+        )
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Empty the graph."""
+    with schema.writing(connection):
+        for table in ("edge", "member", "parent", "node", "context", "type"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        connection.execute("UPDATE checkpoint SET store_id = NULL, position = 0, hash = x''")
+
+
+def checkpoint(connection: sqlite3.Connection) -> tuple[str | None, int, bytes]:
+    """The store's id, the position, and the hash of the commit there."""
+    store_id, position, digest = connection.execute("SELECT store_id, position, hash FROM checkpoint").fetchone()
+    return store_id, position, digest
+
+
+def _insert(connection: sqlite3.Connection, commits: Sequence[changes.Commit]) -> None:
+    connection.executemany("INSERT OR IGNORE INTO type VALUES (?, ?, ?)", _types(commits))
+    connection.executemany("INSERT OR IGNORE INTO node VALUES (?, ?, ?)", _nodes(commits))
+    connection.executemany(
+        "INSERT OR IGNORE INTO context VALUES (?, ?, ?)",
+        ((context.id, context.type_id, commit.seq) for commit in commits for context in commit.changes.contexts),
+    )
+    # MLMD's database may hold events of nodes that do not exist. They would lead walks to nodes that nobody can show.
+    # Nodes that come later in the same batch do not count, so that the graph does not depend on where batches end.
+    connection.executemany(
+        "INSERT OR IGNORE INTO edge SELECT ?1, ?2, ?3, ?4, ?5, ?6 "
+        "WHERE EXISTS (SELECT 1 FROM node WHERE key = ?1 AND since <= ?6) "
+        "AND EXISTS (SELECT 1 FROM node WHERE key = ?2 AND since <= ?6)",
+        _edges(commits),
+    )
+    connection.executemany("INSERT OR IGNORE INTO member VALUES (?, ?, ?)", _members(commits))
+    connection.executemany(
+        "INSERT OR IGNORE INTO parent VALUES (?, ?, ?)",
+        ((link.child_id, link.parent_id, commit.seq) for commit in commits for link in commit.changes.parent_contexts),
+    )
+
+
+def _types(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, str, str]]:
+    for commit in commits:
+        change = commit.changes
+        by_kind: tuple[tuple[str, Iterable[mlmd.ArtifactType | mlmd.ExecutionType | mlmd.ContextType]], ...] = (
+            ("artifact", change.artifact_types),
+            ("execution", change.execution_types),
+            ("context", change.context_types),
+        )
+        for kind, types in by_kind:
+            for type_ in types:
+                yield type_.id, kind, type_.name
+
+
+def _nodes(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int]]:
+    for commit in commits:
+        for artifact in commit.changes.artifacts:
+            yield artifact.id * 2, artifact.type_id, commit.seq
+        for execution in commit.changes.executions:
+            yield execution.id * 2 + 1, execution.type_id, commit.seq
+
+
+def _edges(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int, str | None, int, int]]:
+    for commit in commits:
+        for event in commit.changes.events:
+            kind = _EVENT_TYPES.get(event.type, EventType.UNKNOWN)
+            if kind is EventType.UNKNOWN:
+                continue  # it has no direction
+            target, source = edge_key(event.artifact_id, event.execution_id, kind)
+            name = None
+            for step in event.path.steps:
+                if step.HasField("key"):
+                    name = step.key
+            yield target, source, kind.value, name, event.milliseconds_since_epoch, commit.seq
+
+
+def _members(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int]]:
+    for commit in commits:
+        for attribution in commit.changes.attributions:
+            yield attribution.artifact_id * 2, attribution.context_id, commit.seq
+        for association in commit.changes.associations:
+            yield association.execution_id * 2 + 1, association.context_id, commit.seq

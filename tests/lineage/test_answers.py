@@ -1,0 +1,262 @@
+"""The graph's answers against the oracle, on random stores with cycles, parallel events and dangling ones."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstore.values import EventType
+from mdstore.wire import changes, mlmd
+from mdstore_lineage.graph import Cut, Direction, Limits, Node
+from tests.lineage import oracle
+from tests.lineage.conftest import projected
+from tests.lineage.oracle import artifact, execution
+
+NODES = st.one_of(st.integers(-1, 8).map(artifact), st.integers(-1, 8).map(execution))
+STARTS = st.lists(NODES, max_size=3)
+DIRECTIONS = st.sampled_from(list(Direction))
+ARTIFACT_TYPES = st.sets(st.sampled_from(["Dataset", "Model", "Unheard of"]))
+EXECUTION_TYPES = st.sets(st.sampled_from(["Train", "Split"]))
+
+
+@given(oracle.histories(), STARTS, DIRECTIONS)
+def test_neighbours_are_the_edges_one_hop_away(
+    commits: list[changes.Commit], nodes: list[Node], direction: Direction
+) -> None:
+    facts = oracle.facts_of(commits)
+    with projected(commits) as graph:
+        found = graph.neighbours(nodes, direction)
+
+    wanted = {node: oracle.edges_of(facts, node, direction) for node in nodes}
+    assert found == {node: edges for node, edges in wanted.items() if edges}
+
+
+@given(
+    oracle.histories(),
+    STARTS,
+    DIRECTIONS,
+    st.one_of(st.none(), st.integers(0, 6)),
+    st.tuples(ARTIFACT_TYPES, EXECUTION_TYPES),
+)
+def test_a_closure_is_what_can_be_reached(
+    commits: list[changes.Commit],
+    start: list[Node],
+    direction: Direction,
+    hops: int | None,
+    types: tuple[set[str], set[str]],
+) -> None:
+    artifact_types, execution_types = types
+    facts = oracle.facts_of(commits)
+    with projected(commits) as graph:
+        found = graph.closure(
+            start,
+            direction,
+            limits=Limits(hops=hops),
+            artifact_types=artifact_types,
+            execution_types=execution_types,
+        )
+
+    def is_shown(node: Node) -> bool:
+        types = execution_types if isinstance(node, type(execution(1))) else artifact_types
+        return node in start or not types or oracle.type_name(facts, node) in types
+
+    reached = list(oracle.levels(facts, start, direction))
+    within = reached if hops is None else reached[: hops + 1]
+    wanted = [[node for node in level if is_shown(node)] for level in within]
+    assert found.nodes == [node for level in wanted for node in level]
+    assert found.hops == {node: hop for hop, level in enumerate(wanted) for node in level}
+    assert found.edges == oracle.inner_edges(facts, found.nodes)
+    assert found.cuts == ({Cut.HOPS} if len(reached) > len(within) else set())
+    assert found.position == commits[-1].seq
+
+
+@given(oracle.histories(), STARTS, DIRECTIONS, st.integers(0, 12), ARTIFACT_TYPES)
+def test_a_closure_cut_by_nodes_keeps_the_nearest(
+    commits: list[changes.Commit], start: list[Node], direction: Direction, nodes: int, artifact_types: set[str]
+) -> None:
+    facts = oracle.facts_of(commits)
+    with projected(commits) as graph:
+        whole = graph.closure(start, direction, limits=Limits(), artifact_types=artifact_types)
+        found = graph.closure(start, direction, limits=Limits(nodes=nodes), artifact_types=artifact_types)
+        again = graph.closure(start, direction, limits=Limits(nodes=nodes), artifact_types=artifact_types)
+
+    assert len(found.nodes) == min(nodes, len(whole.nodes))
+    assert found.cuts == ({Cut.NODES} if len(whole.nodes) > nodes else set())
+    # Some of the last hop, all of the hops before it, each in order.
+    assert set(found.nodes) <= set(whole.nodes)
+    assert [found.hops[node] for node in found.nodes] == [whole.hops[node] for node in whole.nodes][:nodes]
+    assert sorted(found.nodes, key=lambda node: (whole.hops[node], oracle.sort_key(node))) == found.nodes
+    assert found.edges == oracle.inner_edges(facts, found.nodes)
+    assert found == again
+
+
+@given(oracle.histories(most_ids=5, most_events=20), NODES, NODES)
+def test_paths_are_all_simple_paths_shortest_first(commits: list[changes.Commit], start: Node, end: Node) -> None:
+    wanted = oracle.simple_paths(oracle.facts_of(commits), start, end)
+    with projected(commits) as graph:
+        found = graph.paths(start, end, limits=Limits(), most=1_000_000)
+
+    paths = [tuple(path) for path in found.paths]
+    assert [len(path) for path in paths] == sorted(len(path) for path in wanted)
+    assert set(paths) == set(wanted)
+    assert found.cuts == set()
+    assert found.position == commits[-1].seq
+
+
+@given(oracle.histories(most_ids=5, most_events=20), NODES, NODES, st.integers(0, 3), st.integers(0, 8))
+def test_paths_within_limits_say_what_was_left_out(
+    commits: list[changes.Commit], start: Node, end: Node, most: int, hops: int
+) -> None:
+    facts = oracle.facts_of(commits)
+    everything = oracle.simple_paths(facts, start, end)
+    wanted = sorted((path for path in everything if len(path) - 1 <= hops), key=len)
+    with projected(commits) as graph:
+        found = graph.paths(start, end, limits=Limits(hops=hops), most=most)
+
+    paths = [tuple(path) for path in found.paths]
+    assert [len(path) for path in paths] == [len(path) for path in wanted[:most]]
+    assert set(paths) <= set(wanted)
+    assert len(set(paths)) == len(paths)
+    assert (Cut.PATHS in found.cuts) == (len(wanted) > most)
+    if len(wanted) <= most and len(everything) > len(wanted):
+        assert Cut.HOPS in found.cuts
+    if Cut.HOPS in found.cuts and len(everything) == len(wanted):
+        # Neither side was read to its end, so there may have been longer ones.
+        assert max(len(list(oracle.levels(facts, [end], Direction.UPSTREAM))), 0) > hops + 1
+        assert max(len(list(oracle.levels(facts, [start], Direction.DOWNSTREAM))), 0) > hops + 1
+    assert found.cuts <= {Cut.PATHS, Cut.HOPS}
+
+
+@given(oracle.histories(), STARTS)
+def test_runs_of_a_node_are_its_contexts_of_a_runs_type(commits: list[changes.Commit], nodes: list[Node]) -> None:
+    facts = oracle.facts_of(commits)
+    with projected(commits) as graph:
+        found = graph.runs_of(nodes)
+
+    wanted = {node: oracle.runs_of(facts, node) for node in nodes}
+    assert found == {node: runs for node, runs in wanted.items() if runs}
+
+
+def chain(executions: int) -> list[changes.Commit]:
+    """artifact 1 → execution 1 → artifact 2 → execution 2 → ..."""
+    parts = [oracle.type_changes()]
+    for number in range(1, executions + 1):
+        part = changes.Changes()
+        part.artifacts.add(id=number, type_id=1)
+        part.executions.add(id=number, type_id=11)
+        part.events.append(oracle.event(number, number, EventType.INPUT, "data"))
+        if number > 1:
+            part.events.append(oracle.event(number, number - 1, EventType.OUTPUT, "data"))
+        parts.append(part)
+    return oracle.commits_of(parts)
+
+
+def test_a_chain_of_two_thousand_levels_is_walked_to_its_end() -> None:
+    with projected(chain(1000)) as graph:
+        upstream = graph.closure([execution(1000)], Direction.UPSTREAM, limits=Limits())
+        path = graph.paths(artifact(1), execution(1000), limits=Limits())
+
+    assert len(upstream.nodes) == 2000
+    assert upstream.nodes[-1] == artifact(1)
+    assert upstream.hops[artifact(1)] == 1999
+    assert len(upstream.edges) == 1999
+    assert upstream.cuts == set()
+    assert [len(found) for found in path.paths] == [2000]
+    assert path.cuts == set()
+
+
+def ladder(rungs: int) -> list[changes.Commit]:
+    """Two ways at each of `rungs` levels: 2 ** rungs paths from artifact 1 to artifact `rungs + 1`."""
+    parts = [oracle.type_changes(), changes.Changes(artifacts=[mlmd.Artifact(id=1, type_id=1)])]
+    for rung in range(1, rungs + 1):
+        part = changes.Changes(artifacts=[mlmd.Artifact(id=rung + 1, type_id=1)])
+        for number in (2 * rung - 1, 2 * rung):
+            part.executions.add(id=number, type_id=11)
+            part.events.extend(
+                [
+                    oracle.event(rung, number, EventType.INPUT),
+                    oracle.event(rung, number, EventType.DECLARED_INPUT),
+                    oracle.event(rung + 1, number, EventType.OUTPUT),
+                ]
+            )
+        parts.append(part)
+    return oracle.commits_of(parts)
+
+
+def test_paths_do_not_explode_where_there_are_exponentially_many() -> None:
+    with projected(ladder(200)) as graph:
+        found = graph.paths(artifact(1), artifact(201), limits=Limits(seconds=30), most=25)
+        short = graph.paths(artifact(1), artifact(201), limits=Limits(hops=399), most=25)
+
+    assert [len(path) for path in found.paths] == [401] * 25
+    assert len({tuple(path) for path in found.paths}) == 25
+    assert found.cuts == {Cut.PATHS}
+    assert not short.paths
+    assert short.cuts == {Cut.HOPS}
+
+
+def tangle(artifacts: int) -> list[changes.Commit]:
+    """Every artifact from every other one, and a last one that only comes from artifact 1 and needs all its paths."""
+    part = oracle.type_changes()
+    for number in range(1, artifacts + 1):
+        part.artifacts.add(id=number, type_id=1)
+    execution_id = 0
+    for one in range(1, artifacts + 1):
+        for other in range(1, artifacts + 1):
+            if one != other:
+                execution_id += 1
+                part.executions.add(id=execution_id, type_id=11)
+                part.events.append(oracle.event(one, execution_id, EventType.INPUT))
+                part.events.append(oracle.event(other, execution_id, EventType.OUTPUT))
+    return oracle.commits_of([part])
+
+
+def test_paths_through_a_tangle_of_cycles_end_in_time_and_say_so() -> None:
+    with projected(tangle(20)) as graph:
+        found = graph.paths(artifact(1), artifact(2), limits=Limits(seconds=0.3), most=10_000_000)
+
+    assert Cut.TIME in found.cuts
+    assert len(found.paths) > 100
+    assert [len(path) for path in found.paths] == sorted(len(path) for path in found.paths)
+
+
+def test_a_closure_without_time_says_so() -> None:
+    with projected(chain(50)) as graph:
+        found = graph.closure([artifact(1)], Direction.DOWNSTREAM, limits=Limits(seconds=0))
+
+    assert found.cuts == {Cut.TIME}
+    assert found.nodes == [artifact(1)]
+
+
+def hub(consumers: int) -> Sequence[changes.Commit]:
+    part = oracle.type_changes()
+    part.artifacts.add(id=1, type_id=1)
+    for number in range(1, consumers + 1):
+        part.executions.add(id=number, type_id=11)
+        part.events.append(oracle.event(1, number, EventType.INPUT))
+        part.artifacts.add(id=number + 1, type_id=2)
+        part.events.append(oracle.event(number + 1, number, EventType.OUTPUT))
+    return oracle.commits_of([part])
+
+
+def test_a_path_from_a_hub_is_found_from_the_other_end() -> None:
+    with projected(hub(3000)) as graph:
+        found = graph.paths(artifact(1), artifact(2900), limits=Limits(nodes=100))
+
+    assert found.paths == [[artifact(1), execution(2899), artifact(2900)]]
+    assert found.cuts == set()
+
+
+def test_a_path_out_of_a_wide_past_is_found_from_its_beginning() -> None:
+    part = oracle.type_changes()
+    part.artifacts.add(id=1, type_id=2)
+    for number in range(1, 3001):
+        part.executions.add(id=number, type_id=11)
+        part.artifacts.add(id=number + 1, type_id=1)
+        part.events.append(oracle.event(number + 1, number, EventType.INPUT))
+        part.events.append(oracle.event(1, number, EventType.OUTPUT))
+    with projected(oracle.commits_of([part])) as graph:
+        found = graph.paths(artifact(2900), artifact(1), limits=Limits(nodes=100))
+
+    assert found.paths == [[artifact(2900), execution(2899), artifact(1)]]
+    assert found.cuts == set()
