@@ -1,7 +1,8 @@
 """The change log: what every transaction did, in one order, each commit's hash over the one before.
 
-A commit's row is written in the transaction that it describes, under the lock of that transaction, so positions have no
-gaps and none appears late. The payload is a `mdstore.v1.Changes`, complete enough to be projected without a second read.
+A commit's row is written in the transaction that it describes, under the lock of that transaction, so positions have
+no gaps and none appears late. The payload is a `mdstore.v1.Changes`, complete enough to be projected without a second
+read.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from mdstore.store import tables
 from mdstore.store.kinds import KINDS, Kind
 from mdstore.store.operations import links, nodes, types
 from mdstore.store.sql import Statement
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import changes
 
 _H = tables.HEAD.c
@@ -62,7 +63,7 @@ def head(tx: Transaction) -> Head:
     return Head(seq, bytes(digest), store_id)
 
 
-def commit_hash(previous: bytes, seq: int, time_ms: int, origin: str, actor: str, payload: bytes) -> bytes:
+def commit_hash(previous: bytes, *, seq: int, time_ms: int, origin: str, actor: str, payload: bytes) -> bytes:
     """SHA-256 over the previous hash and a commit's fields, each with its length before it."""
     digest = hashlib.sha256(previous)
     for part in (
@@ -100,7 +101,7 @@ def append(tx: Transaction, entries: Sequence[Entry]) -> int:
             continue
         seq += 1
         now = tx.now_ms()
-        digest = commit_hash(digest, seq, now, entry.origin, entry.actor, payload)
+        digest = commit_hash(digest, seq=seq, time_ms=now, origin=entry.origin, actor=entry.actor, payload=payload)
         commits.append((seq, now, entry.origin, entry.actor, digest, payload))
         touched += [
             (kind.type_kind, node.id, seq) for kind in KINDS for node in getattr(entry.changes, kind.nodes_field)
@@ -172,17 +173,16 @@ def everything(tx: Transaction) -> Iterator[changes.Changes]:
     for kind in KINDS:
         yield from _nodes(tx, kind)
     yield from _all_events(tx)
-    for statement, add in (
-        (_ATTRIBUTIONS, lambda page, row: page.attributions.add(context_id=row[1], artifact_id=row[2])),
-        (_ASSOCIATIONS, lambda page, row: page.associations.add(context_id=row[1], execution_id=row[2])),
-    ):
-        after = 0
-        while rows := tx.rows(statement, after=after, most=PAGE):
-            page = changes.Changes()
-            for row in rows:
-                add(page, row)
-            yield page
-            after = rows[-1][0]
+    for rows in _pages(tx, _ATTRIBUTIONS):
+        page = changes.Changes()
+        for _, context, artifact in rows:
+            page.attributions.add(context_id=context, artifact_id=artifact)
+        yield page
+    for rows in _pages(tx, _ASSOCIATIONS):
+        page = changes.Changes()
+        for _, context, execution in rows:
+            page.associations.add(context_id=context, execution_id=execution)
+        yield page
     page = changes.Changes()
     for child, parent in tx.rows(_PARENTS):
         page.parent_contexts.add(child_id=child, parent_id=parent)
@@ -190,24 +190,26 @@ def everything(tx: Transaction) -> Iterator[changes.Changes]:
         yield page
 
 
-def _nodes(tx: Transaction, kind: Kind) -> Iterator[changes.Changes]:
+def _pages(tx: Transaction, statement: Statement) -> Iterator[Sequence[Row]]:
+    """The rows of a statement in pages; a row's first column is what the next page begins after."""
     after = 0
-    while rows := tx.rows(_NODE_IDS[kind], after=after, most=PAGE):
+    while rows := tx.rows(statement, after=after, most=PAGE):
+        yield rows
+        after = rows[-1][0]
+
+
+def _nodes(tx: Transaction, kind: Kind) -> Iterator[changes.Changes]:
+    for rows in _pages(tx, _NODE_IDS[kind]):
         page = changes.Changes()
         found = nodes.by_ids(tx, kind, [row[0] for row in rows])
         getattr(page, kind.nodes_field).extend(found)
         getattr(page, f"created_{kind.label}_ids").extend(node.id for node in found)
         yield page
-        after = rows[-1][0]
 
 
 def _all_events(tx: Transaction) -> Iterator[changes.Changes]:
-    after = 0
-    while rows := tx.rows(_EVENTS, after=after, most=PAGE):
-        page = changes.Changes()
-        page.events.extend(links.event_messages(tx, rows))
-        yield page
-        after = rows[-1][0]
+    for rows in _pages(tx, _EVENTS):
+        yield changes.Changes(events=links.event_messages(tx, rows))
 
 
 def bootstrap(tx: Transaction) -> int:

@@ -119,7 +119,7 @@ class Committer:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+        except Exception as error:
             failure = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
             for job in group:
                 job.future.set_exception(job.error or failure)
@@ -143,7 +143,7 @@ class Committer:
             tx.origin, tx.actor = "mlmd", ""
             try:
                 job.response = job.operation(tx, job.request)
-            except Exception as error:  # noqa: BLE001 (belongs to this job alone)
+            except Exception as error:
                 job.error = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
                 if alone:
                     raise

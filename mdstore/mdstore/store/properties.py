@@ -116,6 +116,11 @@ def fill(node: Any, row: Sequence[Any]) -> None:
             value.proto_value.value = bytes(proto_value)
 
 
+def kind_name(number: int) -> str:
+    """A `PropertyType` as its enum names it."""
+    return mlmd.PropertyType.DESCRIPTOR.values_by_number[number].name
+
+
 def check_declared(
     type_name: str, declared: dict[str, int], properties: Any, names: Iterable[str] | None = None
 ) -> None:
@@ -130,6 +135,6 @@ def check_declared(
             raise InvalidArgument(f"property {name!r} has no value")
         if KIND_OF_VALUE[kind] != declared[name]:
             raise InvalidArgument(
-                f"property {name!r} of type {type_name!r} is declared {mlmd.PropertyType.Name(declared[name])}, "
-                f"not {mlmd.PropertyType.Name(KIND_OF_VALUE[kind])}"
+                f"property {name!r} of type {type_name!r} is declared {kind_name(declared[name])}, "
+                f"not {kind_name(KIND_OF_VALUE[kind])}"
             )

@@ -4,12 +4,20 @@ Every method is one question about many nodes, answered in a constant number of 
 shared; each call takes a connection of its own from the pool.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
+from mdstore.store import change_log
+from mdstore.store.database import Database, open_database
+from mdstore.store.filters import NodeFilter, OrderBy
+from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
+from mdstore.store.operations import filtering, links, nodes
+from mdstore.store.operations.filtering import Order
+from mdstore.store.store import read_transaction
+from mdstore.store.transaction import Transaction
 from mdstore.values import (
     Artifact,
     ArtifactId,
@@ -18,43 +26,15 @@ from mdstore.values import (
     Event,
     Execution,
     ExecutionId,
+    artifact_from_message,
+    context_from_message,
+    event_from_message,
+    execution_from_message,
 )
 
+__all__ = ["NodeFilter", "OrderBy", "Page", "Reader"]
+
 NodeT = TypeVar("NodeT", Artifact, Execution, Context)
-
-
-class OrderBy(Enum):
-    """What a list is ordered by; nodes of equal time by id."""
-
-    ID = "id"
-    CREATED = "create_time_since_epoch"
-    UPDATED = "last_update_time_since_epoch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFilter:
-    """Which nodes a list holds; what is None or empty does not restrict. Several restrict together."""
-
-    types: Collection[str] = ()
-    """Names of types, all versions."""
-    names: Collection[str] = ()
-    """Exact names."""
-    name_contains: str | None = None
-    """Part of the name or of the custom property `display_name`, upper and lower case alike (ASCII)."""
-    states: Collection[int] = ()
-    """Artifacts and executions: numbers of `ArtifactState` or `ExecutionState`."""
-    uris: Collection[str] = ()
-    """Artifacts: exact."""
-    uri_prefix: str | None = None
-    """Artifacts."""
-    in_contexts: Collection[ContextId] = ()
-    """Artifacts, executions: members of any of these. Contexts: children of any of these."""
-    custom_properties: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Custom property of type string -> any of these values."""
-    custom_property_ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    """Custom property of type string -> at least, less than (for times: see `mdstore.vocabulary.Property`)."""
-    created_from_ms: int | None = None
-    created_before_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,22 +50,34 @@ class Page(Generic[NodeT]):
 class Reader:
     """Bulk reads of one database."""
 
+    def __init__(self, database: Database) -> None:
+        """Own an open database; `Reader.open` opens one."""
+        self._database = database
+
     @classmethod
     def open(cls, url: str) -> Self:
         """Open the database at `url` for reading; raises as `mdstore.connect`."""
-        raise NotImplementedError
+        return cls(open_database(url))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        with self._database.connection() as connection, read_transaction(connection, self._database.dialect) as tx:
+            yield tx
 
     def artifacts(self, ids: Collection[ArtifactId]) -> Mapping[ArtifactId, Artifact]:
         """Those of `ids` that exist."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return {ArtifactId(node.id): artifact_from_message(node) for node in nodes.by_ids(tx, ARTIFACT, ids)}
 
     def executions(self, ids: Collection[ExecutionId]) -> Mapping[ExecutionId, Execution]:
         """Those of `ids` that exist."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return {ExecutionId(node.id): execution_from_message(node) for node in nodes.by_ids(tx, EXECUTION, ids)}
 
     def contexts(self, ids: Collection[ContextId]) -> Mapping[ContextId, Context]:
         """Those of `ids` that exist."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return {ContextId(node.id): context_from_message(node) for node in nodes.by_ids(tx, CONTEXT, ids)}
 
     def list_artifacts(
         self,
@@ -96,12 +88,13 @@ class Reader:
         first: int = 20,
         after: str | None = None,
     ) -> Page[Artifact]:
-        """A page of artifacts; `after` is a cursor of an earlier page with the same filter and order.
+        """A page of artifacts; `after` is a cursor of an earlier page with the same order.
 
         Raises:
             InvalidArgument: the cursor is not one, or belongs to another order.
         """
-        raise NotImplementedError
+        found, cursors, more = self._page(ARTIFACT, where, Order(order_by, descending), first, after)
+        return Page(nodes=[artifact_from_message(node) for node in found], cursors=cursors, has_next=more)
 
     def list_executions(
         self,
@@ -113,7 +106,8 @@ class Reader:
         after: str | None = None,
     ) -> Page[Execution]:
         """A page of executions, as `list_artifacts`."""
-        raise NotImplementedError
+        found, cursors, more = self._page(EXECUTION, where, Order(order_by, descending), first, after)
+        return Page(nodes=[execution_from_message(node) for node in found], cursors=cursors, has_next=more)
 
     def list_contexts(
         self,
@@ -125,47 +119,76 @@ class Reader:
         after: str | None = None,
     ) -> Page[Context]:
         """A page of contexts, as `list_artifacts`."""
-        raise NotImplementedError
+        found, cursors, more = self._page(CONTEXT, where, Order(order_by, descending), first, after)
+        return Page(nodes=[context_from_message(node) for node in found], cursors=cursors, has_next=more)
+
+    def _page(
+        self, kind: Kind, where: NodeFilter, order: Order, first: int, after: str | None
+    ) -> tuple[Sequence[Any], Sequence[str], bool]:
+        with self._reading() as tx:
+            rows = filtering.page(tx, kind, where, order, first + 1, after)
+            found = nodes.messages(tx, kind, rows[:first])
+        return found, [filtering.cursor(order, node) for node in found], len(rows) > first
 
     def count_artifacts(self, where: NodeFilter) -> int:
         """How many artifacts the filter leaves."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return filtering.count(tx, ARTIFACT, where)
 
     def count_executions(self, where: NodeFilter) -> int:
         """How many executions the filter leaves."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return filtering.count(tx, EXECUTION, where)
 
     def count_contexts(self, where: NodeFilter) -> int:
         """How many contexts the filter leaves."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return filtering.count(tx, CONTEXT, where)
 
     def events_of_artifacts(self, ids: Collection[ArtifactId]) -> Mapping[ArtifactId, Sequence[Event]]:
         """Each artifact's events by event id; an artifact without any is absent."""
-        raise NotImplementedError
+        found: dict[ArtifactId, list[Event]] = {}
+        with self._reading() as tx:
+            for message in links.events_of(tx, ARTIFACT, ids):
+                event = event_from_message(message)
+                found.setdefault(event.artifact_id, []).append(event)
+        return found
 
     def events_of_executions(self, ids: Collection[ExecutionId]) -> Mapping[ExecutionId, Sequence[Event]]:
         """Each execution's events by event id; an execution without any is absent."""
-        raise NotImplementedError
+        found: dict[ExecutionId, list[Event]] = {}
+        with self._reading() as tx:
+            for message in links.events_of(tx, EXECUTION, ids):
+                event = event_from_message(message)
+                found.setdefault(event.execution_id, []).append(event)
+        return found
 
     def contexts_of_artifacts(self, ids: Collection[ArtifactId]) -> Mapping[ArtifactId, Sequence[Context]]:
         """The contexts that each artifact is attributed to, by id."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            pairs = links.context_ids_of(tx, ARTIFACT, ids)
+            return {ArtifactId(node): found for node, found in _contexts_by_node(tx, pairs).items()}
 
     def contexts_of_executions(self, ids: Collection[ExecutionId]) -> Mapping[ExecutionId, Sequence[Context]]:
         """The contexts that each execution is associated with, by id."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            pairs = links.context_ids_of(tx, EXECUTION, ids)
+            return {ExecutionId(node): found for node, found in _contexts_by_node(tx, pairs).items()}
 
     def parents_of_contexts(self, ids: Collection[ContextId]) -> Mapping[ContextId, Sequence[Context]]:
         """The parents of each context, by id."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            pairs = links.parent_ids(tx, ids)
+            return {ContextId(node): found for node, found in _contexts_by_node(tx, pairs).items()}
 
     def head_seq(self) -> int:
         """The newest position of the change log."""
-        raise NotImplementedError
+        with self._reading() as tx:
+            return change_log.head(tx).seq
 
     def close(self) -> None:
         """Let go of the database."""
-        raise NotImplementedError
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,3 +197,14 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _contexts_by_node(tx: Transaction, pairs: Sequence[Sequence[int]]) -> dict[int, list[Context]]:
+    contexts = {
+        node.id: context_from_message(node) for node in nodes.by_ids(tx, CONTEXT, {context for _, context in pairs})
+    }
+    found: dict[int, list[Context]] = {}
+    for node, context in pairs:
+        if context in contexts:
+            found.setdefault(node, []).append(contexts[context])
+    return found

@@ -1,7 +1,7 @@
 """The database of ML Metadata, schema version 10, and the tables that mdstore adds to it.
 
-Names, columns, their order and types, keys and indexes are the C++ library's, so that both can work on one database. What
-is ours has the prefix `mdstore_`, or is an index whose name has it.
+Names, columns, their order and types, keys and indexes are the C++ library's, so that both can work on one database.
+What is ours has the prefix `mdstore_`, or is an index whose name has it.
 """
 
 from typing import Any, Final

@@ -50,7 +50,8 @@ _LIST: Final = Statement(
 
 def put_documents(tx: Transaction, documents: Sequence[ingestion.Document]) -> None:
     """Write or take away documents; the last one of a key counts."""
-    rows, gone = {}, {}
+    rows: dict[tuple[str, str], tuple[str, str, bytes, int]] = {}
+    gone: dict[tuple[str, str], tuple[str, str]] = {}
     for document in documents:
         if not document.collection or not document.key:
             raise InvalidArgument("a document needs a collection and a key")

@@ -13,10 +13,8 @@ from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import nodes
 from mdstore.store.properties import check_text
 from mdstore.store.sql import OneOf, Statement, values
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import mlmd
-
-# --- which ids exist
 
 
 @cache
@@ -33,8 +31,6 @@ def require(tx: Transaction, kind: Kind, ids: Collection[int]) -> None:
     if missing:
         raise InvalidArgument(f"no {kind.label} has the id {', '.join(map(str, sorted(missing)))}")
 
-
-# --- events
 
 _INSERT_EVENT: Final = Statement(
     lambda: insert(tables.EVENT).values({column.name: bindparam(f"v_{column.name}") for column in tables.EVENT.columns})
@@ -69,7 +65,8 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
     """
     if not events:
         return
-    rows, paths = [], []
+    rows: list[Row] = []
+    paths: list[Row] = []
     for event_id, event in zip(tx.allocate("Event", len(events)), events, strict=True):
         image = tx.changes.events.add()
         image.CopyFrom(event)
@@ -125,8 +122,6 @@ def events_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[mlmd.Ev
     statement = _BY_ARTIFACT if kind is ARTIFACT else _BY_EXECUTION
     return event_messages(tx, tx.rows(statement, ids=values(set(ids))))
 
-
-# --- memberships
 
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 
@@ -187,7 +182,8 @@ def put_members(
             raise InvalidArgument("an association needs execution_id and context_id")
     require(tx, ARTIFACT, [attribution.artifact_id for attribution in attributions])
     require(tx, EXECUTION, [association.execution_id for association in associations])
-    require(tx, CONTEXT, [link.context_id for link in (*attributions, *associations)])
+    contexts = [link.context_id for link in attributions] + [link.context_id for link in associations]
+    require(tx, CONTEXT, contexts)
     add_members(tx, ARTIFACT, [(link.context_id, link.artifact_id) for link in attributions])
     add_members(tx, EXECUTION, [(link.context_id, link.execution_id) for link in associations])
 
@@ -220,8 +216,6 @@ def contexts_of(tx: Transaction, kind: Kind, node_id: int) -> list[Any]:
         raise NotFound(f"no context holds the {kind.label} {node_id}")
     return nodes.by_ids(tx, CONTEXT, found)
 
-
-# --- parent contexts
 
 _PC = tables.PARENT_CONTEXT.c
 _INSERT_PARENT: Final = Statement(

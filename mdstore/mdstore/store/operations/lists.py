@@ -1,7 +1,7 @@
 """Lists: pages of nodes in one of MLMD's orders, with MLMD's page tokens.
 
-A page ends where a keyset says (time, id), so that concurrent writers neither hide rows nor show them twice; the token has
-the library's shape, and one that the library made is understood.
+A page ends where a keyset says (time, id), so that concurrent writers neither hide rows nor show them twice; the token
+has the library's shape, and one that the library made is understood.
 """
 
 import base64
@@ -52,7 +52,8 @@ def _page(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) 
             source = source.join(member, member.c[kind.owner] == table.id)
             conditions.append(member.c.context_id == bindparam("scope"))
         if continued:
-            at, after = bindparam("at"), bindparam("after")
+            at: Any = bindparam("at")
+            after: Any = bindparam("after")
             if field == "id":
                 conditions.append(table.id > after if ascending else table.id < after)
             elif ascending:
@@ -176,4 +177,5 @@ def has_unknown_field(message: Any, number: int) -> bool:
     """Whether a message came with a field that its definition does not have (any more)."""
     from google.protobuf.unknown_fields import UnknownFieldSet  # noqa: PLC0415 (rarely needed)
 
-    return any(field.field_number == number for field in UnknownFieldSet(message))
+    fields: Any = UnknownFieldSet(message)
+    return any(field.field_number == number for field in fields)

@@ -1,6 +1,7 @@
 """Artifacts, executions and contexts: reading them by their keys, creating and updating them.
 
-Written once over the three kinds. Reads cost two statements whatever their number, writes a constant number per request.
+Written once over the three kinds. Reads cost two statements whatever their number, writes a constant number per
+request.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -23,9 +24,6 @@ MaskT = TypeVar("MaskT", bound=FieldMask)
 
 _TYPE = tables.TYPE.c
 _VALUE_COLUMNS: Final = ("int_value", "double_value", "string_value", "proto_value", "bool_value")
-
-
-# --- reading
 
 
 def columns(kind: Kind) -> list[Any]:
@@ -167,9 +165,6 @@ def by_uris(tx: Transaction, uris: Collection[str]) -> list[Any]:
     return messages(tx, ARTIFACT, tx.rows(_BY_URIS, uris=values(set(uris))))
 
 
-# --- writing
-
-
 def _insert_columns(kind: Kind) -> tuple[str, ...]:
     """In the order of the table, which is the order of an insert's parameters."""
     return tuple(column.name for column in kind.table.columns)
@@ -234,7 +229,7 @@ def _update(kind: Kind) -> Statement:
     )
 
 
-def _column(kind: Kind, node: Any, name: str) -> Any:
+def _column(node: Any, name: str) -> Any:
     """A node's value for a column of its table; what is not set is NULL, but a URI is ''."""
     if name == "uri":
         return node.uri
@@ -282,7 +277,8 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
         return []
     ids = tx.allocate(kind.table.name, len(nodes))
     names = _insert_columns(kind)
-    rows, property_rows = [], []
+    rows: list[list[Any]] = []
+    property_rows: list[PropertyRow] = []
     images = getattr(tx.changes, kind.nodes_field)
     created = getattr(tx.changes, f"created_{kind.label}_ids")
     for node_id, node in zip(ids, nodes, strict=True):
@@ -298,7 +294,7 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
         if kind.has_uri:
             image.uri = node.uri
         created.append(node_id)
-        rows.append([_column(kind, image, name) for name in names])
+        rows.append([_column(image, name) for name in names])
         property_rows += rows_of(node_id, node)
     tx.many(_insert(kind), rows)
     tx.many(_insert_property(kind), property_rows)
@@ -387,9 +383,14 @@ def update_nodes(
     force_update_time: bool = False,
     guarded: bool = False,
 ) -> None:
-    """Update nodes that are there; `stored_by_id` is what they are now, and is kept up to date.
+    """Update nodes that are there.
 
     Args:
+        tx: the transaction.
+        kind: of the nodes.
+        nodes: each with its id, each once.
+        stored_by_id: what they are now; is kept up to date.
+        declared: their types, by id.
         mask: paths to update; empty means to replace the node.
         force_update_time: the update time moves even if nothing changes.
         guarded: refuse nodes whose update time is not the one in the request.
@@ -421,9 +422,13 @@ def update_nodes(
             continue
         _check_texts(kind, wanted)
         wanted.last_update_time_since_epoch = _moment(tx, stored, strictly_later=guarded)
-        _diff_properties(wanted.id, stored.properties, wanted.properties, False, upserts, deletes)
-        _diff_properties(wanted.id, stored.custom_properties, wanted.custom_properties, True, upserts, deletes)
-        rows.append([*(_column(kind, wanted, name) for name in names), wanted.id])
+        for custom, before, after in (
+            (False, stored.properties, wanted.properties),
+            (True, stored.custom_properties, wanted.custom_properties),
+        ):
+            upserts.extend(_changed_properties(wanted.id, before, after, custom=custom))
+            deletes.extend(_gone_properties(wanted.id, before, after, custom=custom))
+        rows.append([*(_column(wanted, name) for name in names), wanted.id])
         stored_by_id[wanted.id] = wanted
         images.add().CopyFrom(wanted)
     tx.many(_update(kind), rows)
@@ -431,13 +436,14 @@ def update_nodes(
     tx.many(_upsert_property(kind), upserts)
 
 
-def _diff_properties(
-    owner: int, stored: Any, wanted: Any, custom: bool, upserts: list[PropertyRow], deletes: list[tuple[int, str, bool]]
-) -> None:
+def _changed_properties(owner: int, stored: Any, wanted: Any, *, custom: bool) -> Iterable[PropertyRow]:
     for name in wanted:
         if name not in stored or stored[name] != wanted[name]:
-            upserts.append(property_row(owner, name, custom, wanted[name]))
-    deletes += [(owner, name, custom) for name in stored if name not in wanted]
+            yield property_row(owner, name, custom, wanted[name])
+
+
+def _gone_properties(owner: int, stored: Any, wanted: Any, *, custom: bool) -> Iterable[tuple[int, str, bool]]:
+    return ((owner, name, custom) for name in stored if name not in wanted)
 
 
 def read_for_update(tx: Transaction, kind: Kind, nodes: Iterable[Any]) -> dict[int, Any]:

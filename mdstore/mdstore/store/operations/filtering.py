@@ -1,0 +1,160 @@
+"""The reader's lists: a filter as SQL conditions, pages by keyset.
+
+Every condition on another table is a semi-join (`id IN (SELECT ...)`), so that a node is never found twice, and
+everything that comes from outside is bound.
+"""
+
+import base64
+import binascii
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy.sql.base import Executable
+
+from mdstore.errors import InvalidArgument
+from mdstore.store import tables
+from mdstore.store.filters import NodeFilter, OrderBy
+from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
+from mdstore.store.operations import nodes
+from mdstore.store.sql import compile_text
+from mdstore.store.transaction import Row, Transaction
+from mdstore.vocabulary import Property
+
+_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a list is ordered by, and which way."""
+
+    by: OrderBy
+    descending: bool
+
+
+def _like(text: str) -> str:
+    """A LIKE pattern for texts that contain `text`."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return f"%{text}%"
+
+
+def _has_property(kind: Kind, name: str, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    table = kind.property_table.c
+    return kind.table.c.id.in_(
+        select(table[kind.owner]).where(table.name == name, table.is_custom_property == 1, *conditions)
+    )
+
+
+def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
+    table = kind.table.c
+    values = kind.property_table.c.string_value
+    found: list[ColumnElement[bool]] = []
+    if where.types:
+        types = select(tables.TYPE.c.id).where(
+            tables.TYPE.c.type_kind == kind.type_kind, tables.TYPE.c.name.in_(where.types)
+        )
+        found.append(table.type_id.in_(types))
+    if where.names:
+        found.append(table.name.in_(where.names))
+    if where.name_contains:
+        pattern = _like(where.name_contains)
+        found.append(
+            or_(
+                table.name.like(pattern, escape="\\"),
+                _has_property(kind, Property.DISPLAY_NAME, values.like(pattern, escape="\\")),
+            )
+        )
+    if where.states:
+        if kind.state is None:
+            raise InvalidArgument("contexts have no state to filter by")
+        found.append(table[kind.state].in_(where.states))
+    if where.uris or where.uri_prefix:
+        if not kind.has_uri:
+            raise InvalidArgument(f"{kind.label}s have no uri to filter by")
+        if where.uris:
+            found.append(table.uri.in_(where.uris))
+        if where.uri_prefix:
+            # A range and not LIKE, which ignores case and so no index would serve it.
+            found.append(and_(table.uri >= where.uri_prefix, table.uri < where.uri_prefix + "\U0010ffff"))
+    if where.in_contexts:
+        found.append(table.id.in_(_members(kind, where.in_contexts)))
+    for name, wanted in where.custom_properties.items():
+        found.append(_has_property(kind, name, values.in_(wanted)))
+    for name, (at_least, less_than) in where.custom_property_ranges.items():
+        bounds = []
+        if at_least is not None:
+            bounds.append(values >= at_least)
+        if less_than is not None:
+            bounds.append(values < less_than)
+        if bounds:
+            found.append(_has_property(kind, name, *bounds))
+    if where.created_from_ms is not None:
+        found.append(table.create_time_since_epoch >= where.created_from_ms)
+    if where.created_before_ms is not None:
+        found.append(table.create_time_since_epoch < where.created_before_ms)
+    return found
+
+
+def _members(kind: Kind, contexts: Collection[int]) -> Any:
+    if kind is CONTEXT:
+        parents = tables.PARENT_CONTEXT.c
+        return select(parents.context_id).where(parents.parent_context_id.in_(contexts))
+    member = _MEMBERS[kind].c
+    return select(member[kind.owner]).where(member.context_id.in_(contexts))
+
+
+def _run(tx: Transaction, statement: Executable) -> Sequence[Row]:
+    compiled = compile_text(statement, tx.dialect)
+    return tx.text_rows(compiled.text, compiled.arguments({}))
+
+
+def page(tx: Transaction, kind: Kind, where: NodeFilter, order: Order, most: int, after: str | None) -> Sequence[Row]:
+    """Up to `most` rows as `nodes.messages` takes them, behind the cursor `after`."""
+    table = kind.table.c
+    key = table[order.by.value]
+    statement = (
+        select(*nodes.columns(kind))
+        .select_from(kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id))
+        .where(*_conditions(kind, where))
+    )
+    if after is not None:
+        at, node_id = _position(order, after)
+        if order.by is OrderBy.ID:
+            statement = statement.where(table.id < node_id if order.descending else table.id > node_id)
+        elif order.descending:
+            statement = statement.where(and_(key <= at, or_(key < at, table.id < node_id)))
+        else:
+            statement = statement.where(and_(key >= at, or_(key > at, table.id > node_id)))
+    columns = [table.id] if order.by is OrderBy.ID else [key, table.id]
+    ordered = statement.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
+    return _run(tx, ordered.limit(most))
+
+
+def count(tx: Transaction, kind: Kind, where: NodeFilter) -> int:
+    """How many nodes the filter leaves."""
+    conditions = _conditions(kind, where) or [literal(True)]
+    ((number,),) = _run(tx, select(func.count()).select_from(kind.table).where(*conditions))
+    return int(number)
+
+
+def cursor(order: Order, node: Any) -> str:
+    """Where the page after `node` begins."""
+    at = 0 if order.by is OrderBy.ID else getattr(node, order.by.value)
+    return base64.urlsafe_b64encode(f"{_mark(order)}:{at}:{node.id}".encode()).decode("ascii").rstrip("=")
+
+
+def _mark(order: Order) -> str:
+    return f"{order.by.name.lower()}{'-' if order.descending else '+'}"
+
+
+def _position(order: Order, text: str) -> tuple[int, int]:
+    try:
+        mark, at, node_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(":")
+        position = int(at), int(node_id)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidArgument(f"{text!r} is no cursor of this list") from error
+    if mark != _mark(order):
+        raise InvalidArgument(f"the cursor {text!r} belongs to a list in another order")
+    return position
