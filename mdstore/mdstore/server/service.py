@@ -1,7 +1,7 @@
 """gRPC's side of the store: which handler answers which method, on which thread the work is done, how errors are said.
 
-Point reads are answered on the event loop itself, where they are over sooner than a thread would be woken; what may take
-long goes to a small pool; writes go to the store's one writer. This module alone knows about the loop.
+Point reads are answered on the event loop itself, where they are over sooner than a thread would be woken; what may
+take long goes to a small pool; writes go to the store's one writer. This module alone knows about the loop.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ FOLLOW_POLL_S: Final = 0.05
 SCAN_THREADS: Final = 4
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+Stream = Callable[[Any], AsyncIterator[Any]]
 
 
 class StoreHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
@@ -38,7 +39,7 @@ class StoreHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has n
         self._connection = store.database.connect()
         self._committed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._stop_listening = store.on_commit(lambda _: loop.call_soon_threadsafe(self._committed.set))
+        self._stop_listening = store.on_commit(self._wake_followers)
         self._handlers: dict[str, Any] = {}
         for file in SERVICE_FILES:
             for path, request, response, streams in methods(file):
@@ -49,6 +50,9 @@ class StoreHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has n
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler of a method, or None, which gRPC answers with UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
+
+    def _wake_followers(self, _seq: int) -> None:
+        self._loop.call_soon_threadsafe(self._committed.set)
 
     def stop(self) -> None:
         """End the streams, so that the server can stop."""
@@ -85,10 +89,11 @@ class StoreHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has n
         return await self._loop.run_in_executor(self._pool, self._store.read, rpc, request)
 
     def _streaming(self, path: str, request: Any) -> Any:
-        handler, response = {
+        streams: dict[str, tuple[Stream, Any]] = {
             "/mdstore.v1.ChangeFeed/Follow": (self._follow, changes.PackedFollowResponse),
             "/mdstore.v1.ChangeFeed/Snapshot": (self._snapshot, changes.SnapshotResponse),
-        }[path]
+        }
+        handler, response = streams[path]
         return grpc.unary_stream_rpc_method_handler(
             _streaming(path, handler),
             request_deserializer=request.FromString,
@@ -134,7 +139,7 @@ def _answering(path: str, rpc: Rpc, answer: Callable[[Rpc, Any], Awaitable[Any]]
     async def handler(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await answer(rpc, request)
-        except Exception as error:  # noqa: BLE001 (the outermost: said to the caller, logged once)
+        except Exception as error:
             await _abort(path, context, error)
 
     return handler
@@ -147,12 +152,12 @@ def _refusing(error: MetadataError) -> Handler:
     return handler
 
 
-def _streaming(path: str, answer: Callable[[Any], AsyncIterator[Any]]) -> Any:
+def _streaming(path: str, answer: Stream) -> Any:
     async def handler(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         try:
             async for message in answer(request):
                 yield message
-        except Exception as error:  # noqa: BLE001 (the outermost: said to the caller, logged once)
+        except Exception as error:
             await _abort(path, context, error)
 
     return handler
