@@ -132,9 +132,9 @@ def check_declared(
             raise InvalidArgument(f"type {type_name!r} declares no property {name!r}")
         kind = properties[name].WhichOneof("value")
         if kind is None:
-            raise InvalidArgument(f"property {name!r} has no value")
+            raise InvalidArgument(f"Found unmatched property type: {name} has no value")
         if KIND_OF_VALUE[kind] != declared[name]:
             raise InvalidArgument(
-                f"property {name!r} of type {type_name!r} is declared {kind_name(declared[name])}, "
+                f"Found unmatched property type: {name} of type {type_name!r} is declared {kind_name(declared[name])}, "
                 f"not {kind_name(KIND_OF_VALUE[kind])}"
             )
