@@ -29,7 +29,8 @@ part() {
   echo "built ${1##*/}: $(since "$begun")s, $(du -sm "$1" | cut -f1) MB"
 }
 
-go_build() { nice -n 10 go build -o "$@"; }
+# Without its hundreds of lines on what it downloads.
+go_build() { nice -n 10 go build -o "$@" 2> >(grep -v "^go: downloading" >&2); }
 
 kubernetes() {
   cd "$HERE/kubernetes"
