@@ -23,6 +23,8 @@ class NodeFilter:
     """Names of types, all versions."""
     names: Collection[str] = ()
     """Exact names."""
+    called: Collection[str] = ()
+    """Exact names, or values of the custom property `display_name`."""
     name_contains: str | None = None
     """Part of the name or of the custom property `display_name`, upper and lower case alike (ASCII)."""
     states: Collection[int] = ()

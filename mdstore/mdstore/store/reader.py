@@ -4,7 +4,7 @@ Every method is one question about many nodes, answered in a constant number of 
 shared; each call takes a connection of its own from the pool.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -129,6 +129,101 @@ class Reader:
             rows = filtering.page(tx, kind, where, order, first + 1, after)
             found = nodes.messages(tx, kind, rows[:first])
         return found, [filtering.cursor(order, node) for node in found], len(rows) > first
+
+    def list_artifacts_in(
+        self,
+        contexts: Collection[ContextId],
+        where: NodeFilter,
+        *,
+        order_by: OrderBy = OrderBy.ID,
+        descending: bool = False,
+        first: int = 20,
+        after: str | None = None,
+    ) -> Mapping[ContextId, Page[Artifact]]:
+        """Of each context the page that `list_artifacts` would give; a context without any artifact is absent."""
+        return self._page_in_each(
+            ARTIFACT, artifact_from_message, contexts, where, Order(order_by, descending), first, after
+        )
+
+    def list_executions_in(
+        self,
+        contexts: Collection[ContextId],
+        where: NodeFilter,
+        *,
+        order_by: OrderBy = OrderBy.ID,
+        descending: bool = False,
+        first: int = 20,
+        after: str | None = None,
+    ) -> Mapping[ContextId, Page[Execution]]:
+        """Of each context the page that `list_executions` would give; a context without any execution is absent."""
+        return self._page_in_each(
+            EXECUTION, execution_from_message, contexts, where, Order(order_by, descending), first, after
+        )
+
+    def list_contexts_in(
+        self,
+        contexts: Collection[ContextId],
+        where: NodeFilter,
+        *,
+        order_by: OrderBy = OrderBy.ID,
+        descending: bool = False,
+        first: int = 20,
+        after: str | None = None,
+    ) -> Mapping[ContextId, Page[Context]]:
+        """Of each context the page of its children that `list_contexts` would give; one without any is absent."""
+        return self._page_in_each(
+            CONTEXT, context_from_message, contexts, where, Order(order_by, descending), first, after
+        )
+
+    def _page_in_each(
+        self,
+        kind: Kind,
+        value: Callable[[Any], NodeT],
+        contexts: Collection[ContextId],
+        where: NodeFilter,
+        order: Order,
+        first: int,
+        after: str | None,
+    ) -> Mapping[ContextId, Page[NodeT]]:
+        with self._reading() as tx:
+            rows = filtering.page_in_each(tx, kind, contexts, where, order, first + 1, after)
+            # A node may be in several of the contexts.
+            distinct = {row[1]: row[1:] for row in rows}
+            found = {node.id: node for node in nodes.messages(tx, kind, distinct.values())}
+        members: dict[int, list[Any]] = {}
+        for row in rows:
+            members.setdefault(row[0], []).append(found[row[1]])
+        return {
+            ContextId(context): Page(
+                nodes=[value(node) for node in inside[:first]],
+                cursors=[filtering.cursor(order, node) for node in inside[:first]],
+                has_next=len(inside) > first,
+            )
+            for context, inside in members.items()
+        }
+
+    def count_artifacts_in(self, contexts: Collection[ContextId], where: NodeFilter) -> Mapping[ContextId, int]:
+        """Of each context how many of its artifacts the filter leaves; a context without any is absent."""
+        with self._reading() as tx:
+            return {ContextId(context): n for context, n in filtering.count_in_each(tx, ARTIFACT, contexts, where)}
+
+    def count_executions_in(self, contexts: Collection[ContextId], where: NodeFilter) -> Mapping[ContextId, int]:
+        """Of each context how many of its executions the filter leaves; a context without any is absent."""
+        with self._reading() as tx:
+            return {ContextId(context): n for context, n in filtering.count_in_each(tx, EXECUTION, contexts, where)}
+
+    def count_contexts_in(self, contexts: Collection[ContextId], where: NodeFilter) -> Mapping[ContextId, int]:
+        """Of each context how many of its children the filter leaves; a context without any is absent."""
+        with self._reading() as tx:
+            return {ContextId(context): n for context, n in filtering.count_in_each(tx, CONTEXT, contexts, where)}
+
+    def executions_of_contexts(self, ids: Collection[ContextId]) -> Mapping[ContextId, Sequence[ExecutionId]]:
+        """The executions that are associated with each context, by id; a context without any is absent."""
+        found: dict[ContextId, list[ExecutionId]] = {}
+        with self._reading() as tx:
+            for context, execution in links.member_ids(tx, EXECUTION, ids):
+                found.setdefault(ContextId(context), []).append(ExecutionId(execution))
+        return found
 
     def count_artifacts(self, where: NodeFilter) -> int:
         """How many artifacts the filter leaves."""

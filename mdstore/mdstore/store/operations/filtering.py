@@ -58,6 +58,13 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
         found.append(table.type_id.in_(types))
     if where.names:
         found.append(table.name.in_(where.names))
+    if where.called:
+        found.append(
+            or_(
+                table.name.in_(where.called),
+                _has_property(kind, Property.DISPLAY_NAME, values.in_(where.called)),
+            )
+        )
     if where.name_contains:
         pattern = _like(where.name_contains)
         found.append(
@@ -97,12 +104,18 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _members(kind: Kind, contexts: Collection[int]) -> Any:
+def _membership(kind: Kind) -> tuple[Any, Any, Any]:
+    """The table that puts nodes of this kind into contexts, its column of the node and its column of the context."""
     if kind is CONTEXT:
-        parents = tables.PARENT_CONTEXT.c
-        return select(parents.context_id).where(parents.parent_context_id.in_(contexts))
-    member = _MEMBERS[kind].c
-    return select(member[kind.owner]).where(member.context_id.in_(contexts))
+        parents = tables.PARENT_CONTEXT
+        return parents, parents.c.context_id, parents.c.parent_context_id
+    member = _MEMBERS[kind]
+    return member, member.c[kind.owner], member.c.context_id
+
+
+def _members(kind: Kind, contexts: Collection[int]) -> Any:
+    _, node, context = _membership(kind)
+    return select(node).where(context.in_(contexts))
 
 
 def _run(tx: Transaction, statement: Executable) -> Sequence[Row]:
@@ -112,24 +125,74 @@ def _run(tx: Transaction, statement: Executable) -> Sequence[Row]:
 
 def page(tx: Transaction, kind: Kind, where: NodeFilter, order: Order, most: int, after: str | None) -> Sequence[Row]:
     """Up to `most` rows as `nodes.messages` takes them, behind the cursor `after`."""
-    table = kind.table.c
-    key = table[order.by.value]
     statement = (
         select(*nodes.columns(kind))
-        .select_from(kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id))
-        .where(*_conditions(kind, where))
+        .select_from(kind.table.join(tables.TYPE, tables.TYPE.c.id == kind.table.c.type_id))
+        .where(*_conditions(kind, where), *_behind(kind, order, after))
+        .order_by(*_ordering(kind, order))
+        .limit(most)
     )
-    if after is not None:
-        at, node_id = _position(order, after)
-        if order.by is OrderBy.ID:
-            statement = statement.where(table.id < node_id if order.descending else table.id > node_id)
-        elif order.descending:
-            statement = statement.where(and_(key <= at, or_(key < at, table.id < node_id)))
-        else:
-            statement = statement.where(and_(key >= at, or_(key > at, table.id > node_id)))
-    columns = [table.id] if order.by is OrderBy.ID else [key, table.id]
-    ordered = statement.order_by(*(column.desc() if order.descending else column.asc() for column in columns))
-    return _run(tx, ordered.limit(most))
+    return _run(tx, statement)
+
+
+def page_in_each(
+    tx: Transaction,
+    kind: Kind,
+    contexts: Collection[int],
+    where: NodeFilter,
+    order: Order,
+    most: int,
+    after: str | None,
+) -> Sequence[Row]:
+    """Of each context up to `most` of its members: rows of the context and what `nodes.messages` takes."""
+    member, node, context = _membership(kind)
+    found = nodes.columns(kind)
+    ranked = (
+        select(
+            context.label("in_context"),
+            *(column.label(f"column_{place}") for place, column in enumerate(found)),
+            func.row_number().over(partition_by=context, order_by=_ordering(kind, order)).label("place"),
+        )
+        .select_from(
+            kind.table.join(tables.TYPE, tables.TYPE.c.id == kind.table.c.type_id).join(member, node == kind.table.c.id)
+        )
+        .where(context.in_(contexts), *_conditions(kind, where), *_behind(kind, order, after))
+        .subquery()
+    )
+    columns = [ranked.c.in_context, *(ranked.c[f"column_{place}"] for place in range(len(found)))]
+    return _run(tx, select(*columns).where(ranked.c.place <= most).order_by(ranked.c.in_context, ranked.c.place))
+
+
+def count_in_each(tx: Transaction, kind: Kind, contexts: Collection[int], where: NodeFilter) -> Sequence[Row]:
+    """Rows (context, how many of its members the filter leaves); a context without any is absent."""
+    member, node, context = _membership(kind)
+    source = member.join(kind.table, node == kind.table.c.id)
+    return _run(
+        tx,
+        select(context, func.count())
+        .select_from(source)
+        .where(context.in_(contexts), *_conditions(kind, where))
+        .group_by(context),
+    )
+
+
+def _ordering(kind: Kind, order: Order) -> list[Any]:
+    table = kind.table.c
+    columns = [table.id] if order.by is OrderBy.ID else [table[order.by.value], table.id]
+    return [column.desc() if order.descending else column.asc() for column in columns]
+
+
+def _behind(kind: Kind, order: Order, after: str | None) -> list[ColumnElement[bool]]:
+    if after is None:
+        return []
+    table = kind.table.c
+    key = table[order.by.value]
+    at, node_id = _position(order, after)
+    if order.by is OrderBy.ID:
+        return [table.id < node_id if order.descending else table.id > node_id]
+    if order.descending:
+        return [and_(key <= at, or_(key < at, table.id < node_id))]
+    return [and_(key >= at, or_(key > at, table.id > node_id))]
 
 
 def count(tx: Transaction, kind: Kind, where: NodeFilter) -> int:

@@ -205,6 +205,23 @@ def context_ids_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> Sequenc
     return tx.rows(_contexts_of(kind), ids=values(set(ids)))
 
 
+@cache
+def _member_ids(kind: Kind) -> Statement:
+    table = _MEMBERS[kind].c
+    return Statement(
+        lambda: (
+            select(table.context_id, table[kind.owner])
+            .where(OneOf(table.context_id, "ids"))
+            .order_by(table.context_id, table[kind.owner])
+        )
+    )
+
+
+def member_ids(tx: Transaction, kind: Kind, contexts: Collection[int]) -> Sequence[Sequence[int]]:
+    """Rows (context, node): the artifacts or executions in these contexts, by context and id."""
+    return tx.rows(_member_ids(kind), ids=values(set(contexts)))
+
+
 def contexts_of(tx: Transaction, kind: Kind, node_id: int) -> list[Any]:
     """`GetContextsBy*K*`.
 
