@@ -72,6 +72,16 @@ class Property:
     PRODUCED_AT: Final = "produced_at"
     """When an artifact was finished: its producer's end."""
     CACHE_KEY: Final = "cache_key"
+    PARENT: Final = "parent"
+    """The external id of the execution around this one: a loop's, a nested DAG's, the run's."""
+    TEMPLATE: Final = "template"
+    """Argo's template that a task runs."""
+    NODE_TYPE: Final = "node_type"
+    """Argo's type of the node: Pod, DAG, Steps, TaskGroup, HTTP, Skipped, ..."""
+    WAITED_FOR: Final = "waited_for"
+    """Reasons for which a container could not start for a while: ImagePullBackOff, ..."""
+    REPLACED_PODS: Final = "replaced_pods"
+    """Pods of the same attempt that were lost before its last one: uid -> how they ended."""
 
 
 class ContextRole(Enum):
