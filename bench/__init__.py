@@ -1,0 +1,1 @@
+"""Measurements: each prints a table; none is a test. See README.md."""

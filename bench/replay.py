@@ -1,0 +1,55 @@
+"""Replay of recorded watch streams into SQLite with full durability, in watch events a second."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def count(folder: Path) -> int:
+    return sum(1 for file in folder.glob("*.jsonl") for _ in file.open("rb"))
+
+
+def run(console: Console, repeats: int) -> list[dict[str, Any]]:
+    table = Table(title="mdstore writer replay into SQLite (medians, whole process)")
+    for heading in ("recording", "watch events", "seconds", "start-up s", "events/s after start-up"):
+        table.add_column(heading, justify="right")
+    results = []
+    with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as name:
+        empty = Path(name) / "empty"
+        empty.mkdir()
+        (empty / "pods.jsonl").touch()
+        start_up = median(replay([empty]) for _ in range(repeats))
+    folders = {folder.name: [folder] for folder in sorted(EXAMPLES.iterdir()) if list(folder.glob("workflows.jsonl"))}
+    for label, chosen in {**folders, "all": [folder for (folder,) in folders.values()]}.items():
+        events = sum(map(count, chosen))
+        seconds = median(replay(chosen) for _ in range(repeats))
+        speed = events / max(seconds - start_up, 1e-9)
+        results.append({"recording": label, "events": events, "seconds": seconds, "per_second": speed})
+        table.add_row(label, str(events), f"{seconds:.2f}", f"{start_up:.2f}", f"{speed:.0f}")
+    console.print(table)
+    return results
+
+
+def replay(folders: list[Path]) -> float:
+    with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as name:
+        url = f"sqlite:///{Path(name) / 'metadata.db'}"
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "mdstore", "writer", "replay", *folders, "--store", url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        elapsed = time.perf_counter() - started
+    if done.returncode not in {0, 3}:
+        raise RuntimeError(f"the replay of {folders} ended with {done.returncode}")
+    return elapsed

@@ -1,0 +1,82 @@
+"""From commit to visible: how long after a write was acknowledged GraphQL shows it, and lineage shows it.
+
+`mdstore up` runs with everything; one client writes an execution with an output and asks for it until it is there.
+"""
+
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+import mdstore
+from bench import servers
+from mdstore.wire import ingestion, mlmd
+
+LIST = "query($uri: String!) { artifacts(where: {uris: [$uri]}) { edges { node { id } } } }"
+LINEAGE = "query($of: [ID!]!) { lineage(of: $of, direction: UPSTREAM) { nodes { __typename } } }"
+
+
+def write(store: Any, uri: str) -> None:
+    request = ingestion.IngestRequest(origin="bench")
+    artifact = ingestion.NodeKey(external_id=uri)
+    execution = ingestion.NodeKey(external_id=f"{uri}/execution")
+    request.artifacts.add(key=artifact, type="system.Artifact", uri=uri)
+    request.executions.add(key=execution, type="system.ContainerExecution", state=mlmd.Execution.COMPLETE)
+    request.events.add(execution=execution, artifact=artifact, type=mlmd.Event.OUTPUT)
+    store.ingest(request)
+
+
+def run(console: Console, writes: int) -> dict[str, Any]:
+    listed, walked = [], []
+    with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as name:
+        grpc_port, http_port = servers.free_port(), servers.free_port()
+        ports = ("--grpc-port", str(grpc_port), "--http-port", str(http_port))
+        command = (sys.executable, "-m", "mdstore", "up", "--data", str(Path(name) / "data"), *ports)
+        with (
+            servers.running(*command, port=http_port),
+            mdstore.connect(f"grpc://127.0.0.1:{grpc_port}") as store,
+            httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as http,
+        ):
+            for _ in range(writes):
+                uri = f"s3://bench/{uuid.uuid4()}"
+                write(store, uri)
+                acknowledged = time.perf_counter()
+                while (node := find(http, uri)) is None:
+                    pass
+                listed.append((time.perf_counter() - acknowledged) * 1000)
+                while not walk(http, node):
+                    pass
+                walked.append((time.perf_counter() - acknowledged) * 1000)
+    table = Table(title=f"From acknowledged commit to visible in GraphQL, {writes} writes, ms")
+    for heading in ("where", "p50", "p95", "max"):
+        table.add_column(heading, justify="right")
+    results = {}
+    for label, times in (("list", listed), ("lineage", walked)):
+        cuts = quantiles(times, n=20)
+        results[label] = {"p50_ms": cuts[9], "p95_ms": cuts[18], "max_ms": max(times)}
+        table.add_row(label, f"{cuts[9]:.1f}", f"{cuts[18]:.1f}", f"{max(times):.1f}")
+    console.print(table)
+    return results
+
+
+def ask(http: httpx.Client, query: str, **variables: object) -> Any:
+    answer = http.post("/graphql", json={"query": query, "variables": variables}).json()
+    return answer.get("data") if not answer.get("errors") else None
+
+
+def find(http: httpx.Client, uri: str) -> str | None:
+    data = ask(http, LIST, uri=uri)
+    edges = data["artifacts"]["edges"] if data else []
+    return edges[0]["node"]["id"] if edges else None
+
+
+def walk(http: httpx.Client, node: str) -> bool:
+    data = ask(http, LINEAGE, of=[node])
+    return bool(data) and len(data["lineage"]["nodes"]) == 2
