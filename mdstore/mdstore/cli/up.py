@@ -1,7 +1,6 @@
 """`mdstore up`: everything on this machine, each part as the process that a deployment would run."""
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -87,14 +86,15 @@ class _Opening:
         self._started_at = started_at
 
     async def run(self) -> None:
-        if self._recorded and not self._marker.is_set:
+        is_new = bool(self._recorded) and not self._marker.is_set
+        if is_new:
             await self._replay()
         seconds = time.monotonic() - self._started_at
         say = self._console.say
         say(f"\nmdstore is ready after {seconds:.1f} s. Its data is in {self._plan.data}")
         for name, address in _addresses(self._plan).items():
             say(f"  {name:<20} {address}")
-        await self._show(example.ORIGIN if self._recorded else example.COUNTS)
+        await self._show(example.ORIGIN if self._recorded else example.COUNTS, settled=is_new)
         say("Ctrl-C stops it.\n")
 
     async def _replay(self) -> None:
@@ -109,14 +109,14 @@ class _Opening:
         if code != 0:
             self._console.warn(f"the replay of the demo's events {how_it_ended(code)}")
 
-    async def _show(self, asked: example.Example) -> None:
+    async def _show(self, asked: example.Example, *, settled: bool) -> None:
         url = _addresses(self._plan)["GraphQL"]
         try:
-            answer = await example.answer(url, asked)
+            answer = await example.answer(url, asked, settled=settled)
         except (OSError, ValueError) as error:
             self._console.warn(f"the example's question was not answered: {error}")
             return
-        self._console.say(f"\n{asked.words}\n\n{asked.query}\n\n{json.dumps(answer, indent=2, ensure_ascii=False)}\n")
+        self._console.say(f"\n{asked.words}\n\n{asked.query}\n\n{example.shown(answer)}\n")
 
 
 def _addresses(plan: Plan) -> dict[str, str]:
