@@ -22,7 +22,13 @@ from mdstore.wire import changes
 _H = tables.HEAD.c
 _C = tables.COMMIT.c
 _HEAD: Final = Statement(lambda: select(_H.seq, _H.hash, _H.store_id))
-_SET_HEAD: Final = Statement(lambda: update(tables.HEAD).values(seq=bindparam("v_seq"), hash=bindparam("v_hash")))
+_SET_HEAD: Final = Statement(
+    lambda: (
+        update(tables.HEAD)
+        .where(_H.seq == bindparam("old_seq"), _H.hash == bindparam("old_hash"))
+        .values(seq=bindparam("v_seq"), hash=bindparam("v_hash"))
+    )
+)
 _INSERT_COMMIT: Final = Statement(
     lambda: insert(tables.COMMIT).values(
         {column.name: bindparam(f"v_{column.name}") for column in tables.COMMIT.columns}
@@ -87,30 +93,47 @@ class Entry:
     changes: changes.Changes
 
 
-def append(tx: Transaction, entries: Sequence[Entry]) -> int:
-    """Write commits at the end of the log, three statements in all; returns the newest position.
+def append(tx: Transaction, entries: Sequence[Entry], known: Head | None = None) -> Head | None:
+    """Write commits at the end of the log; returns the new head, or None when the entries hold no change.
 
-    The caller's transaction must hold the database's write lock.
+    Three statements when `known` is the head, as it is unless another process wrote meanwhile; else five. The caller's
+    transaction must hold the database's write lock.
     """
-    found = head(tx)
-    seq, digest = found.seq, found.hash
-    commits, touched = [], []
-    for entry in entries:
-        payload = entry.changes.SerializeToString()
-        if not payload:
-            continue
-        seq += 1
-        now = tx.now_ms()
+    payloads = [(entry, entry.changes.SerializeToString()) for entry in entries]
+    payloads = [(entry, payload) for entry, payload in payloads if payload]
+    if not payloads:
+        return None
+    now = tx.now_ms()
+    old = known or head(tx)
+    commits = _chain(old, now, payloads)
+    new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
+    if not tx.run_if_any(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash):
+        old = head(tx)
+        commits = _chain(old, now, payloads)
+        new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
+        tx.run_if_any(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash)
+    tx.many(_INSERT_COMMIT, commits)
+    touched = [
+        (kind.type_kind, node.id, commit[0])
+        for commit, (entry, _) in zip(commits, payloads, strict=True)
+        for kind in KINDS
+        for node in getattr(entry.changes, kind.nodes_field)
+    ]
+    tx.many(_INSERT_CHANGE, touched)
+    return new
+
+
+_CommitRow = tuple[int, int, str, str, bytes, bytes]
+
+
+def _chain(old: Head, now: int, payloads: Sequence[tuple[Entry, bytes]]) -> list[_CommitRow]:
+    """The rows of the commits after `old`, each hash over the one before."""
+    digest = old.hash
+    rows: list[_CommitRow] = []
+    for seq, (entry, payload) in enumerate(payloads, old.seq + 1):
         digest = commit_hash(digest, seq=seq, time_ms=now, origin=entry.origin, actor=entry.actor, payload=payload)
-        commits.append((seq, now, entry.origin, entry.actor, digest, payload))
-        touched += [
-            (kind.type_kind, node.id, seq) for kind in KINDS for node in getattr(entry.changes, kind.nodes_field)
-        ]
-    if commits:
-        tx.many(_INSERT_COMMIT, commits)
-        tx.many(_INSERT_CHANGE, touched)
-        tx.run(_SET_HEAD, v_seq=seq, v_hash=digest)
-    return seq
+        rows.append((seq, now, entry.origin, entry.actor, digest, payload))
+    return rows
 
 
 def commits_from(tx: Transaction, from_seq: int, most: int) -> list[changes.PackedCommit]:
@@ -212,9 +235,8 @@ def _all_events(tx: Transaction) -> Iterator[changes.Changes]:
         yield changes.Changes(events=links.event_messages(tx, rows))
 
 
-def bootstrap(tx: Transaction) -> int:
-    """Log what a database held before it had a log, in pages of origin "bootstrap"; returns the newest position."""
-    seq = 0
+def bootstrap(tx: Transaction) -> None:
+    """Log what a database held before it had a log, in pages of origin "bootstrap"."""
+    newest = None
     for page in everything(tx):
-        seq = append(tx, [Entry("bootstrap", "", page)])
-    return seq
+        newest = append(tx, [Entry("bootstrap", "", page)], newest) or newest

@@ -64,29 +64,34 @@ class Committer:
         self._database = database
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
+        self._closed = False
+        # Between looking whether the store is open and queuing, it must not be closed: nobody would do the job.
+        self._accepting = threading.Lock()
+        self._connection = database.connect()
+        self._head: change_log.Head | None = None
         self._thread = threading.Thread(target=self._work, name="mdstore-writer", daemon=True)
         self._thread.start()
 
     def submit(self, operation: Operation, request: Any) -> "Future[Any]":
         """Queue an operation; the future has its response once it is on disk, or its error."""
         job = _Job(operation, request)
-        if self._closed.is_set():
-            job.future.set_exception(Unavailable("the store is shutting down"))
-            return job.future
-        self._jobs.put(job)
+        with self._accepting:
+            if not self._closed:
+                self._jobs.put(job)
+                return job.future
+        job.future.set_exception(Unavailable("the store is closed, or shutting down"))
         return job.future
 
     def close(self) -> None:
         """Do what is queued, refuse what comes, and end the thread."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        self._jobs.put(None)
+        with self._accepting:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        connection = self._database.connect()
+        connection = self._connection
         try:
             going = True
             while going:
@@ -113,7 +118,7 @@ class Committer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                head_seq = self._run(connection, group)
+                newest = self._run(connection, group)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -129,11 +134,13 @@ class Committer:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.response)
-        if head_seq:
-            self._on_commit(head_seq)
+        if newest is not None:
+            # Only now: a head that was not committed must not be built upon.
+            self._head = newest
+            self._on_commit(newest.seq)
 
-    def _run(self, connection: Any, group: Sequence[_Job]) -> int:
-        """Run the operations and write the log; returns the newest position, or 0 when nothing was changed."""
+    def _run(self, connection: Any, group: Sequence[_Job]) -> change_log.Head | None:
+        """Run the operations and write the log; returns the new head, or None when nothing was changed."""
         tx = Transaction(connection, self._database.dialect, now_ms)
         alone = len(group) == 1
         for job in group:
@@ -149,15 +156,15 @@ class Committer:
                     raise
                 connection.execute("ROLLBACK TO operation")
                 connection.execute("RELEASE operation")
-                tx.forget_allocated()
+                tx.forget()
             else:
                 if not alone:
                     connection.execute("RELEASE operation")
                 job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
-        return _append(tx, group)
+        return _append(tx, group, self._head)
 
 
-def _append(tx: Transaction, group: Sequence[_Job]) -> int:
+def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | None) -> change_log.Head | None:
     """One commit of the log for neighbours that come from the same source."""
     entries: list[change_log.Entry] = []
     place: list[tuple[_Job, int]] = []
@@ -170,10 +177,9 @@ def _append(tx: Transaction, group: Sequence[_Job]) -> int:
         else:
             entries.append(job.entry)
         place.append((job, len(entries)))
-    if not entries:
-        return 0
-    head_seq = change_log.append(tx, entries)
-    for job, number in place:
-        if isinstance(job.response, ingestion.IngestResponse):
-            job.response.seq = head_seq - len(entries) + number
-    return head_seq
+    newest = change_log.append(tx, entries, known)
+    if newest is not None:
+        for job, number in place:
+            if isinstance(job.response, ingestion.IngestResponse):
+                job.response.seq = newest.seq - len(entries) + number
+    return newest

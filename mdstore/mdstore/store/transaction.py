@@ -1,6 +1,7 @@
 """What an operation runs on: one connection inside one transaction, one moment, and what it has changed so far."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mdstore.errors import AlreadyExists
@@ -8,6 +9,17 @@ from mdstore.store.sql import Statement
 from mdstore.wire import changes
 
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a write needs to know of a type."""
+
+    id: int
+    type_kind: int
+    name: str
+    properties: dict[str, int]
+    """Name -> number of `PropertyType`."""
 
 
 class Transaction:
@@ -33,6 +45,8 @@ class Transaction:
         """What the operation did, for the change log."""
         self.origin = "mlmd"
         self.actor = ""
+        self.known_types: dict[int, Declaration] = {}
+        """Types that were read in this transaction, by id."""
         self._next_ids: dict[str, int] = {}
 
     def rows(self, statement: Statement, **parameters: Any) -> Sequence[Row]:
@@ -78,9 +92,17 @@ class Transaction:
         self._next_ids[table] = first + count
         return range(first, first + count)
 
-    def forget_allocated(self) -> None:
-        """After a rollback: the ids that were handed out do not count."""
+    def run_if_any(self, statement: Statement, **parameters: Any) -> bool:
+        """Run an update and say whether it met a row."""
+        compiled = statement.on(self.dialect)
+        self.statements += 1
+        self._cursor.execute(compiled.text, compiled.arguments(parameters))
+        return bool(self._cursor.rowcount)
+
+    def forget(self) -> None:
+        """After a rollback to a savepoint: ids that were handed out and types that were read may not be there."""
         self._next_ids = {}
+        self.known_types = {}
 
 
 class unique_as_already_exists:  # noqa: N801 (a context manager, used like a function)

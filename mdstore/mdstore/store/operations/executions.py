@@ -1,11 +1,11 @@
 """`PutExecution`: an execution, its artifacts, their events and contexts, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION
-from mdstore.store.operations import links, nodes
+from mdstore.store.operations import links, nodes, types
 from mdstore.store.transaction import Transaction
 from mdstore.wire import mlmd, service
 
@@ -16,6 +16,8 @@ def put_execution(tx: Transaction, request: service.PutExecutionRequest) -> serv
         raise InvalidArgument("the request has no execution")
     options = request.options
     pairs = request.artifact_event_pairs
+    # All types at once; those of nodes that are updated are read with them later.
+    types.learn(tx, {node.type_id for node in _nodes(request) if node.HasField("type_id")})
     artifact_ids = _put_artifacts(tx, pairs, reuse=options.reuse_artifact_if_already_exist_by_external_id)
     execution_id = _put_one(tx, request.execution, force_update_time=options.force_update_time)
     events = []
@@ -29,9 +31,23 @@ def put_execution(tx: Transaction, request: service.PutExecutionRequest) -> serv
         reuse=options.reuse_context_if_already_exist,
         force_reuse=options.force_reuse_context,
     )
-    links.add_members(tx, EXECUTION, [(context, execution_id) for context in context_ids])
-    links.add_members(tx, ARTIFACT, [(context, artifact) for context in context_ids for artifact in artifact_ids])
+    new_executions = tx.changes.created_execution_ids
+    links.add_members(tx, EXECUTION, [(context, execution_id) for context in context_ids], new_nodes=new_executions)
+    links.add_members(
+        tx,
+        ARTIFACT,
+        [(context, artifact) for context in context_ids for artifact in artifact_ids],
+        new_nodes=tx.changes.created_artifact_ids,
+    )
     return service.PutExecutionResponse(execution_id=execution_id, artifact_ids=artifact_ids, context_ids=context_ids)
+
+
+def _nodes(request: service.PutExecutionRequest) -> Iterator[Any]:
+    yield request.execution
+    yield from request.contexts
+    for pair in request.artifact_event_pairs:
+        if pair.HasField("artifact"):
+            yield pair.artifact
 
 
 def _put_one(tx: Transaction, execution: mlmd.Execution, *, force_update_time: bool) -> int:

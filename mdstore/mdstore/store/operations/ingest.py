@@ -153,10 +153,16 @@ def ingest(tx: Transaction, request: ingestion.IngestRequest) -> ingestion.Inges
 
     _add_events(tx, request.events, named)
     links.add_members(
-        tx, ARTIFACT, [(named(CONTEXT, link.context), named(ARTIFACT, link.member)) for link in request.attributions]
+        tx,
+        ARTIFACT,
+        [(named(CONTEXT, link.context), named(ARTIFACT, link.member)) for link in request.attributions],
+        new_nodes=tx.changes.created_artifact_ids,
     )
     links.add_members(
-        tx, EXECUTION, [(named(CONTEXT, link.context), named(EXECUTION, link.member)) for link in request.associations]
+        tx,
+        EXECUTION,
+        [(named(CONTEXT, link.context), named(EXECUTION, link.member)) for link in request.associations],
+        new_nodes=tx.changes.created_execution_ids,
     )
     links.put_parents(
         tx,

@@ -138,29 +138,21 @@ def _insert_member(kind: Kind) -> Statement:
     )
 
 
-@cache
-def _members_there(kind: Kind) -> Statement:
-    table = _MEMBERS[kind].c
-    return Statement(
-        lambda: select(table.context_id, table[kind.owner]).where(
-            OneOf(table.context_id, "context_ids"), OneOf(table[kind.owner], "ids")
-        )
-    )
+def add_members(
+    tx: Transaction, kind: Kind, pairs: Iterable[tuple[int, int]], *, new_nodes: Collection[int] = ()
+) -> None:
+    """Put nodes into contexts; pairs are (context, node), both of which must exist. Idempotent.
 
-
-def add_members(tx: Transaction, kind: Kind, pairs: Iterable[tuple[int, int]]) -> None:
-    """Put nodes, which must exist, into contexts, which must exist; pairs are (context, node). Idempotent."""
+    Args:
+        tx: the transaction.
+        kind: of the nodes, artifact or execution.
+        pairs: what belongs to what.
+        new_nodes: nodes that this transaction created, and which so are in no context yet.
+    """
     wanted = list(dict.fromkeys(pairs))
-    if not wanted:
-        return
-    there = {
-        tuple(row)
-        for row in tx.rows(
-            _members_there(kind),
-            context_ids=values({context for context, _ in wanted}),
-            ids=values({node for _, node in wanted}),
-        )
-    }
+    # Asked by node: a node is in a few contexts, but a context may hold a million nodes.
+    older = {node for _, node in wanted} - set(new_nodes)
+    there = {(context, node) for node, context in context_ids_of(tx, kind, older)} if older else set()
     new = [pair for pair in wanted if pair not in there]
     tx.many(_insert_member(kind), new)
     for context, node in new:

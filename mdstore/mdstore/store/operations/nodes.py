@@ -18,7 +18,7 @@ from mdstore.store.kinds import ARTIFACT, CONTEXT, Kind
 from mdstore.store.operations import types
 from mdstore.store.properties import PropertyRow, check_declared, check_text, fill, property_row, rows_of
 from mdstore.store.sql import OneOf, Statement, values
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Declaration, Transaction
 
 MaskT = TypeVar("MaskT", bound=FieldMask)
 
@@ -249,7 +249,7 @@ def _check_texts(kind: Kind, node: Any) -> None:
         check_text("a property's name", name)
 
 
-def check_new(kind: Kind, node: Any, declared: dict[int, types.Declaration]) -> types.Declaration:
+def check_new(kind: Kind, node: Any, declared: dict[int, Declaration]) -> Declaration:
     """The type of a node to be created.
 
     Raises:
@@ -267,7 +267,7 @@ def check_new(kind: Kind, node: Any, declared: dict[int, types.Declaration]) -> 
     return declaration
 
 
-def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int, types.Declaration]) -> list[int]:
+def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int, Declaration]) -> list[int]:
     """Create nodes, which must be checked; returns their ids in order.
 
     Raises:
@@ -377,7 +377,7 @@ def update_nodes(
     kind: Kind,
     nodes: Sequence[Any],
     stored_by_id: dict[int, Any],
-    declared: dict[int, types.Declaration],
+    declared: dict[int, Declaration],
     *,
     mask: Collection[str] = (),
     force_update_time: bool = False,
@@ -453,7 +453,7 @@ def read_for_update(tx: Transaction, kind: Kind, nodes: Iterable[Any]) -> dict[i
 
 def declarations_for(
     tx: Transaction, kind: Kind, nodes: Iterable[Any], stored: dict[int, Any]
-) -> dict[int, types.Declaration]:
+) -> dict[int, Declaration]:
     """The types of the nodes and of what is stored of them."""
     wanted = {node.type_id for node in nodes if node.HasField("type_id")} | {node.type_id for node in stored.values()}
     return types.declarations(tx, kind, wanted)

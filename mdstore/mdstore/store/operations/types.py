@@ -1,7 +1,6 @@
 """Types: creating and extending them, and reading them."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -12,7 +11,7 @@ from mdstore.store import kinds, tables
 from mdstore.store.kinds import Kind
 from mdstore.store.properties import check_text
 from mdstore.store.sql import OneOf, Statement, values
-from mdstore.store.transaction import Transaction, unique_as_already_exists
+from mdstore.store.transaction import Declaration, Transaction, unique_as_already_exists
 from mdstore.wire import mlmd, service
 
 _T = tables.TYPE.c
@@ -55,9 +54,15 @@ _PROPERTIES: Final = Statement(
 )
 _DECLARED: Final = Statement(
     lambda: (
-        select(_T.id, _T.name, tables.TYPE_PROPERTY.c.name.label("property"), tables.TYPE_PROPERTY.c.data_type)
+        select(
+            _T.id,
+            _T.type_kind,
+            _T.name,
+            tables.TYPE_PROPERTY.c.name.label("property"),
+            tables.TYPE_PROPERTY.c.data_type,
+        )
         .select_from(tables.TYPE.outerjoin(tables.TYPE_PROPERTY, tables.TYPE_PROPERTY.c.type_id == _T.id))
-        .where(_T.type_kind == bindparam("kind"), OneOf(_T.id, "ids"))
+        .where(OneOf(_T.id, "ids"))
     )
 )
 _INSERT: Final = Statement(
@@ -90,26 +95,28 @@ _SET_EXTERNAL_ID: Final = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """What a write needs to know of a type."""
-
-    id: int
-    name: str
-    properties: dict[str, int]
-    """Name -> number of `PropertyType`."""
+def declarations(tx: Transaction, kind: Kind, ids: Iterable[int]) -> dict[int, Declaration]:
+    """Those of the types that exist and are of this kind: one statement, or none if the transaction knows them."""
+    wanted = set(ids)
+    learn(tx, wanted)
+    found = ((type_id, tx.known_types.get(type_id)) for type_id in wanted)
+    return {type_id: known for type_id, known in found if known is not None and known.type_kind == kind.type_kind}
 
 
-def declarations(tx: Transaction, kind: Kind, ids: Collection[int]) -> dict[int, Declaration]:
-    """Those of the types that exist and are of this kind, in one statement."""
-    found: dict[int, Declaration] = {}
-    for type_id, name, property_name, data_type in tx.rows(_DECLARED, kind=kind.type_kind, ids=values(set(ids))):
-        declaration = found.get(type_id)
+def learn(tx: Transaction, ids: Iterable[int]) -> None:
+    """Read the types of these ids, of whatever kind, in one statement; the transaction then knows them.
+
+    Inside a transaction nobody else changes a type, and who changes one in it lets it be forgotten.
+    """
+    missing = set(ids) - tx.known_types.keys()
+    if not missing:
+        return
+    for type_id, type_kind, name, property_name, data_type in tx.rows(_DECLARED, ids=values(missing)):
+        declaration = tx.known_types.get(type_id)
         if declaration is None:
-            declaration = found[type_id] = Declaration(type_id, name, {})
+            declaration = tx.known_types[type_id] = Declaration(type_id, type_kind, name, {})
         if property_name is not None:
             declaration.properties[property_name] = data_type
-    return found
 
 
 def _messages(tx: Transaction, kind: Kind, rows: Sequence[Sequence[Any]]) -> list[Any]:
@@ -237,6 +244,7 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         changed = True
     tx.many(_INSERT_PROPERTY, [(stored.id, name, wanted.properties[name]) for name in added])
     if changed:
+        tx.known_types.pop(stored.id, None)
         for name in added:
             stored.properties[name] = wanted.properties[name]
         getattr(tx.changes, f"{kind.label}_types").add().CopyFrom(stored)
