@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -33,6 +33,49 @@ def check_free(host: str, port: int) -> None:
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
+@contextlib.asynccontextmanager
+async def grpc_serving(store: Store, host: str, port: int) -> AsyncIterator[int]:
+    """Answer gRPC calls inside the block; gives the port. At its end, what was accepted is finished.
+
+    Args:
+        store: stays open; the caller closes it.
+        host: address to listen on.
+        port: 0 for a free one.
+
+    Raises:
+        Unavailable: the port is taken or the address is not this machine's.
+    """
+    server = grpc.aio.server(
+        options=[
+            # Without this, a second server on the same port would share its calls instead of failing.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ]
+    )
+    handlers = StoreHandlers(store, asyncio.get_running_loop())
+    try:
+        server.add_generic_rpc_handlers((handlers,))
+        healthy = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        check_free(host, port)
+        try:
+            bound = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise Unavailable(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield bound
+        finally:
+            await healthy.enter_graceful_shutdown()
+            handlers.stop()
+            await server.stop(GRACE_S)
+    finally:
+        handlers.close()
+
+
 async def serve(
     store: Store,
     host: str,
@@ -54,43 +97,18 @@ async def serve(
         Unavailable: the port is taken or the address is not this machine's.
     """
     loop = asyncio.get_running_loop()
-    server = grpc.aio.server(
-        options=[
-            # Without this, a second server on the same port would share its calls instead of failing.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_BYTES),
-        ]
-    )
-    handlers = StoreHandlers(store, loop)
-    try:
-        server.add_generic_rpc_handlers((handlers,))
-        healthy = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        check_free(host, port)
-        try:
-            bound = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise Unavailable(f"cannot listen on {address}: {error}") from error
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, stop.set)
-        async with AsyncExitStack() as stack:
-            if http_port is not None:
-                from mdstore.server.http import http_serving  # noqa: PLC0415 (uvicorn costs memory that few need)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        if http_port is not None:
+            from mdstore.server.http import http_serving  # noqa: PLC0415 (uvicorn costs memory that few need)
 
-                await stack.enter_async_context(http_serving(store, host, http_port))
-            await server.start()
-            await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-            log.info("serving", address=f"{host}:{bound}")
-            on_ready(bound)
-            await stop.wait()
-            log.info("stopping")
-            await healthy.enter_graceful_shutdown()
-            handlers.stop()
-            await server.stop(GRACE_S)
-    finally:
-        handlers.close()
+            await stack.enter_async_context(http_serving(store, host, http_port))
+        bound = await stack.enter_async_context(grpc_serving(store, host, port))
+        log.info("serving", address=f"{host}:{bound}")
+        on_ready(bound)
+        await stop.wait()
+        log.info("stopping")
     log.info("stopped")
