@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 Ask: TypeAlias = Callable[..., Mapping[str, Any]]
 
-UIDS: Final = frozenset({"cached_execution_id", "node_id", "parent", "pod_uid", "resubmitted_from", "workflow_uid"})
+UIDS: Final = frozenset({"cached_execution_id", "parent", "pod_uid", "workflow_uid"})
 TIMES: Final = frozenset({"started_at", "finished_at", "produced_at"})
 MACHINE: Final = frozenset({"cluster", "node", "image_digest"})
 DIFFERS: Final = UIDS | TIMES | MACHINE
