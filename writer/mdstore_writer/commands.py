@@ -84,7 +84,7 @@ def watch(
     cluster: ClusterName = None,
 ) -> None:
     """Record what happens on the cluster that the kubeconfig or the pod's service account names."""
-    from mdstore_writer.kubernetes import ClusterUnreachable, open_cluster  # noqa: PLC0415 (2 s of imports)
+    from mdstore_writer.cluster import ClusterUnreachable, open_cluster  # noqa: PLC0415 (slow to import)
     from mdstore_writer.watch import Watcher  # noqa: PLC0415
 
     settings = _settings(cluster)

@@ -173,7 +173,7 @@ class _Interpretation:
             properties[Property.OUTPUTS] = values
         if not self.is_group(node):
             properties |= pod_properties(self.run, node, state)
-        if outputs.exit_code is not None and node.is_over:
+        if outputs.exit_code is not None and node.is_over and not node.is_cache_hit:
             properties[Property.EXIT_CODE] = outputs.exit_code
         return ExecutionRecord(
             key=self.key(node),

@@ -19,13 +19,16 @@ from typing import Any, Final
 import structlog
 
 from mdstore.client.client import Client
+from mdstore.errors import MetadataError
 from mdstore.values import EventType
 from mdstore.vocabulary import ARTIFACT, PIPELINE_RUN, Property
 from mdstore.wire import mlmd, service
 from mdstore_writer import quarantine, versions
+from mdstore_writer.executions import prefix
 from mdstore_writer.interpret import interpret
 from mdstore_writer.kubeflow import LauncherExecution
 from mdstore_writer.observe import ObservedRun, Observer
+from mdstore_writer.patience import PASSING
 from mdstore_writer.quarantine import Entry
 from mdstore_writer.records import ArtifactRecord, ExecutionRecord, Problem, Records, Use
 from mdstore_writer.requests import Requests
@@ -51,6 +54,10 @@ class _Sent:
     problems: frozenset[str] = frozenset()
     """Keys of what is in quarantine."""
     was_over: bool = False
+    is_gone: bool = False
+    """The workflow was deleted."""
+    changed_at: float = 0.0
+    """Monotonic seconds."""
 
 
 class Recorder:
@@ -78,18 +85,42 @@ class Recorder:
         if not changed:
             return 0
         try:
-            return self._send(changed)
+            return self._send([(run, self._interpret(run)) for run in changed])
         except BaseException:
             for run in changed:
                 self._observer.mark_changed(run.workflow.uid)
             raise
 
-    def _send(self, changed: list[ObservedRun]) -> int:
-        interpreted = [(run, interpret(run, self._launcher_executions(run))) for run in changed]
+    def _interpret(self, run: ObservedRun) -> Records:
+        known = self._launcher_executions(run)
+        try:
+            return interpret(run, known)
+        except Exception as error:
+            # One object that nobody foresaw must not keep all others out of the store.
+            log.exception("interpretation failed", workflow=run.workflow.name, namespace=run.workflow.namespace)
+            return _problem(run, "interpretation", f"a fault of mdstore: it cannot be interpreted: {error!r}")
+
+    def _send(self, interpreted: list[tuple[ObservedRun, Records]]) -> int:
+        try:
+            return self._send_together(interpreted)
+        except PASSING:
+            raise
+        except MetadataError as error:
+            # The store will not take this whenever it is asked. Which run is it?
+            if len(interpreted) > 1:
+                return sum(self._send([one]) for one in interpreted)
+            run, records = interpreted[0]
+            if not records.contexts:  # it is the complaint itself that is refused
+                raise
+            log.error("store refused a run", workflow=run.workflow.name, error=str(error))
+            return self._send_together([(run, _problem(run, "refused", f"the store does not take it: {error}"))])
+
+    def _send_together(self, interpreted: list[tuple[ObservedRun, Records]]) -> int:
         self._hold(interpreted)
         requests, done = Requests(), []
         for run, records in interpreted:
             sent = self._runs[run.workflow.uid]
+            sent.is_gone, sent.changed_at = run.is_deleted, self._now()
             if run.workflow.kubeflow_run_id is not None and run.workflow.is_over and not sent.was_over:
                 # Launchers write whole nodes, read some time before: what was sent in between may be gone.
                 sent.records.clear()
@@ -216,15 +247,15 @@ class Recorder:
         """Put a run's problems into quarantine, and take out those that it does not have any more."""
         if self._reported is None:
             self._reported = {entry.key for entry in quarantine.entries(self._client, _OBJECTS)}
-        prefix = f"{_OBJECTS}{run.cluster}/{run.workflow.namespace}/{run.workflow.uid}/"
+        mine = f"{_OBJECTS}{prefix(run)}/"
         now = {f"{_OBJECTS}{problem.key}": problem for problem in problems}
-        before = sent.problems | {key for key in self._reported if key.startswith(prefix)}
+        before = sent.problems | {key for key in self._reported if key.startswith(mine)}
         for key in sorted(before - now.keys()):
             requests.document(quarantine.COLLECTION, key, None)
         for key, problem in sorted(now.items()):
             if key not in sent.problems:
                 self._quarantine(requests, run, key, problem)
-        self._reported = {key for key in self._reported if not key.startswith(prefix)}
+        self._reported = {key for key in self._reported if not key.startswith(mine)}
         return frozenset(now)
 
     def _quarantine(self, requests: Requests, run: ObservedRun, key: str, problem: Problem) -> None:
@@ -319,10 +350,18 @@ class Recorder:
                     properties={Property.CACHED_EXECUTION_ID: str(source)},
                 )
 
-    def forget(self, uid: str) -> None:
-        """Drop what is remembered of a run that is gone."""
-        self._runs.pop(uid, None)
-        self._observer.forget(uid)
+    def forget_gone(self, *, older_than_s: float) -> None:
+        """Drop what is remembered of deleted workflows of which nothing new came for so long."""
+        limit = self._now() - older_than_s
+        for uid, sent in list(self._runs.items()):
+            if sent.is_gone and sent.changed_at <= limit and not sent.uses and not sent.held:
+                del self._runs[uid]
+                self._observer.forget(uid)
+
+
+def _problem(run: ObservedRun, what: str, reason: str) -> Records:
+    subject = f"Workflow {run.workflow.namespace}/{run.workflow.name}"
+    return Records(problems=(Problem(key=f"{prefix(run)}/{what}", reason=reason, subject=subject),))
 
 
 def _use_key(use: Use) -> Key:
