@@ -1,0 +1,86 @@
+"""`mdstore graphql`: the API as a process, and its schema as text."""
+
+import os
+import socket
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from mdstore.cli.exits import CannotStart
+from mdstore_graphql.schema import sdl
+from mdstore_graphql.settings import GraphQLSettings
+
+log = structlog.get_logger()
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+_GRACE_S = 2
+"""How long requests may still take once the server is told to stop."""
+
+
+@app.callback()
+def graphql() -> None:
+    """Answer questions about artifacts, executions, runs and lineage."""
+
+
+@app.command()
+def schema() -> None:
+    """Print the schema in GraphQL's definition language."""
+    typer.echo(sdl(), nl=False)
+
+
+@app.command()
+def serve(
+    database: Annotated[
+        str | None, typer.Option(help="The store's database, sqlite:///FILE. [MDSTORE_DATABASE]")
+    ] = None,
+    graph: Annotated[str | None, typer.Option(help="The lineage graph, sqlite:///FILE. [MDSTORE_GRAPH]")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port; 0 for a free one. [MDSTORE_HTTP_PORT, 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [MDSTORE_HOST, 127.0.0.1]")] = None,
+) -> None:
+    """Serve `/graphql` and `/healthz` until stopped."""
+    given: dict[str, Any] = {"database": database, "graph": graph, "http_port": http_port, "host": host}
+    settings = GraphQLSettings(**{name: value for name, value in given.items() if value is not None})
+    if not settings.database:
+        raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
+    if not settings.graph:
+        raise CannotStart("which graph? Say --graph sqlite:///FILE, or set MDSTORE_GRAPH")
+    _serve(settings)
+
+
+def _serve(settings: GraphQLSettings) -> None:
+    # Here and not above: `mdstore graphql schema` needs no server.
+    import uvicorn  # noqa: PLC0415
+
+    from mdstore.store.reader import Reader  # noqa: PLC0415
+    from mdstore.vocabulary import ContextRoles  # noqa: PLC0415
+    from mdstore_graphql.app import Sources, application  # noqa: PLC0415
+    from mdstore_graphql.walks import GraphSource  # noqa: PLC0415
+    from mdstore_lineage.opening import open_graph  # noqa: PLC0415
+
+    listener = _listen(settings.host, settings.http_port)
+    roles = ContextRoles.default()
+    with Reader.open(settings.database) as reader:
+        graph = GraphSource(lambda: open_graph(settings.graph, roles))
+        graph.get()
+        config = uvicorn.Config(
+            application(Sources(reader, graph, roles), settings),
+            log_config=None,  # ours is set up already
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        host, port = listener.getsockname()[:2]
+        log.info("serving GraphQL", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/graphql")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket: taken before anything else, so that a busy port is said in one line."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise CannotStart(f"cannot listen on {host} port {port}: {reason}; name another one with --http-port") from None
