@@ -1,14 +1,12 @@
 """The graph's answers against the oracle, on random stores with cycles, parallel events and dangling ones."""
 
-from collections.abc import Sequence
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstore.values import EventType
-from mdstore.wire import changes, mlmd
+from mdstore.wire import changes
 from mdstore_lineage.graph import Cut, Direction, Limits, Node
-from tests.lineage import oracle
+from tests.lineage import logs, oracle
 from tests.lineage.conftest import projected
 from tests.lineage.oracle import artifact, execution
 
@@ -137,22 +135,8 @@ def test_runs_of_a_node_are_its_contexts_of_a_runs_type(commits: list[changes.Co
     assert found == {node: runs for node, runs in wanted.items() if runs}
 
 
-def chain(executions: int) -> list[changes.Commit]:
-    """artifact 1 → execution 1 → artifact 2 → execution 2 → ..."""
-    parts = [oracle.type_changes()]
-    for number in range(1, executions + 1):
-        part = changes.Changes()
-        part.artifacts.add(id=number, type_id=1)
-        part.executions.add(id=number, type_id=11)
-        part.events.append(oracle.event(number, number, EventType.INPUT, "data"))
-        if number > 1:
-            part.events.append(oracle.event(number, number - 1, EventType.OUTPUT, "data"))
-        parts.append(part)
-    return oracle.commits_of(parts)
-
-
 def test_a_chain_of_two_thousand_levels_is_walked_to_its_end() -> None:
-    with projected(chain(1000)) as graph:
+    with projected(logs.chain(1000)) as graph:
         upstream = graph.closure([execution(1000)], Direction.UPSTREAM, limits=Limits())
         path = graph.paths(artifact(1), execution(1000), limits=Limits())
 
@@ -165,26 +149,8 @@ def test_a_chain_of_two_thousand_levels_is_walked_to_its_end() -> None:
     assert path.cuts == set()
 
 
-def ladder(rungs: int) -> list[changes.Commit]:
-    """Two ways at each of `rungs` levels: 2 ** rungs paths from artifact 1 to artifact `rungs + 1`."""
-    parts = [oracle.type_changes(), changes.Changes(artifacts=[mlmd.Artifact(id=1, type_id=1)])]
-    for rung in range(1, rungs + 1):
-        part = changes.Changes(artifacts=[mlmd.Artifact(id=rung + 1, type_id=1)])
-        for number in (2 * rung - 1, 2 * rung):
-            part.executions.add(id=number, type_id=11)
-            part.events.extend(
-                [
-                    oracle.event(rung, number, EventType.INPUT),
-                    oracle.event(rung, number, EventType.DECLARED_INPUT),
-                    oracle.event(rung + 1, number, EventType.OUTPUT),
-                ]
-            )
-        parts.append(part)
-    return oracle.commits_of(parts)
-
-
 def test_paths_do_not_explode_where_there_are_exponentially_many() -> None:
-    with projected(ladder(200)) as graph:
+    with projected(logs.ladder(200)) as graph:
         found = graph.paths(artifact(1), artifact(201), limits=Limits(seconds=30), most=25)
         short = graph.paths(artifact(1), artifact(201), limits=Limits(hops=399), most=25)
 
@@ -195,24 +161,8 @@ def test_paths_do_not_explode_where_there_are_exponentially_many() -> None:
     assert short.cuts == {Cut.HOPS}
 
 
-def tangle(artifacts: int) -> list[changes.Commit]:
-    """Every artifact from every other one, and a last one that only comes from artifact 1 and needs all its paths."""
-    part = oracle.type_changes()
-    for number in range(1, artifacts + 1):
-        part.artifacts.add(id=number, type_id=1)
-    execution_id = 0
-    for one in range(1, artifacts + 1):
-        for other in range(1, artifacts + 1):
-            if one != other:
-                execution_id += 1
-                part.executions.add(id=execution_id, type_id=11)
-                part.events.append(oracle.event(one, execution_id, EventType.INPUT))
-                part.events.append(oracle.event(other, execution_id, EventType.OUTPUT))
-    return oracle.commits_of([part])
-
-
 def test_paths_through_a_tangle_of_cycles_end_in_time_and_say_so() -> None:
-    with projected(tangle(20)) as graph:
+    with projected(logs.tangle(20)) as graph:
         found = graph.paths(artifact(1), artifact(2), limits=Limits(seconds=0.3), most=10_000_000)
 
     assert Cut.TIME in found.cuts
@@ -221,26 +171,15 @@ def test_paths_through_a_tangle_of_cycles_end_in_time_and_say_so() -> None:
 
 
 def test_a_closure_without_time_says_so() -> None:
-    with projected(chain(50)) as graph:
+    with projected(logs.chain(50)) as graph:
         found = graph.closure([artifact(1)], Direction.DOWNSTREAM, limits=Limits(seconds=0))
 
     assert found.cuts == {Cut.TIME}
     assert found.nodes == [artifact(1)]
 
 
-def hub(consumers: int) -> Sequence[changes.Commit]:
-    part = oracle.type_changes()
-    part.artifacts.add(id=1, type_id=1)
-    for number in range(1, consumers + 1):
-        part.executions.add(id=number, type_id=11)
-        part.events.append(oracle.event(1, number, EventType.INPUT))
-        part.artifacts.add(id=number + 1, type_id=2)
-        part.events.append(oracle.event(number + 1, number, EventType.OUTPUT))
-    return oracle.commits_of([part])
-
-
 def test_a_path_from_a_hub_is_found_from_the_other_end() -> None:
-    with projected(hub(3000)) as graph:
+    with projected(logs.hub(3000)) as graph:
         found = graph.paths(artifact(1), artifact(2900), limits=Limits(nodes=100))
 
     assert found.paths == [[artifact(1), execution(2899), artifact(2900)]]

@@ -1,8 +1,5 @@
 """What applying commits promises: each counts once, in order, wherever batches end."""
 
-import sqlite3
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,20 +9,8 @@ from mdstore.values import EventType
 from mdstore.wire import changes, mlmd
 from mdstore_lineage.graph import Direction, LineageGraph
 from tests.lineage import oracle
-from tests.lineage.conftest import empty_graph
+from tests.lineage.conftest import content, empty_graph
 from tests.lineage.oracle import STORE, artifact, execution
-
-
-def content(graph: LineageGraph) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of the graph's file."""
-    path: Path = graph._path  # type: ignore[attr-defined]  # what the port does not show: the positions of rows
-    with sqlite3.connect(path) as connection:
-        found = {
-            table: sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
-            for table in ("checkpoint", "type", "node", "edge", "context", "member", "parent")
-        }
-    connection.close()
-    return found
 
 
 @given(oracle.histories(), st.lists(st.integers(1, 9), max_size=20))

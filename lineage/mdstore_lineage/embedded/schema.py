@@ -1,6 +1,6 @@
 """The graph's file: its tables, and how it is opened.
 
-The file is a projection, so it needs no migrations: a graph of an older format is emptied and projected again.
+The file is a projection, so it needs no migrations: a graph of an older format is made anew and projected again.
 `PRAGMA application_id` says that a file is a lineage graph, `PRAGMA user_version` which format it has.
 
 No `ANALYZE`, ever: with statistics, SQLite from 3.38 on puts a Bloom filter before small joins, which reads the whole
@@ -115,16 +115,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # A power cut may take the last commits, never consistency, and what is lost is projected again.
+    connection.execute("PRAGMA synchronous=NORMAL")
     if not _is_made(connection, path):
         connection.execute("PRAGMA journal_mode=WAL")
         with writing(connection):
             if not _is_made(connection, path):  # another process may have been first
+                # What an older format has left behind.
+                for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+                    connection.execute(f'DROP TABLE "{table}"')
                 for statement in TABLES:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={FORMAT}")
-    # A power cut may take the last commits, never consistency, and what is lost is projected again.
-    connection.execute("PRAGMA synchronous=NORMAL")
     # Pages come from the machine's cache, which all processes that read the graph share.
     connection.execute("PRAGMA mmap_size=1073741824")
 
@@ -143,7 +146,7 @@ def _is_made(connection: sqlite3.Connection, path: Path) -> bool:
             f"the lineage graph {path} has format {version} and this mdstore knows {FORMAT} at most: use the newer "
             "mdstore, or another file, into which the store is projected again"
         )
-    return True
+    return bool(version == FORMAT)
 
 
 @contextmanager

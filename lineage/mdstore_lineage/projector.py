@@ -1,0 +1,243 @@
+"""Follows a store's change feed into a lineage graph.
+
+One loop in one thread applies commits; a second thread waits for the feed, so that the next batch gathers while the
+last one is written: a lone commit is visible at once, and a long log goes in large transactions. The graph keeps its
+position in the same transaction as what led to it, so this can be killed at any moment and goes on from there.
+
+What the graph holds must be the beginning of what the store says. Each connection begins by comparing the commit at the
+graph's position; where the store has none there, or another one (a new database, a restored backup), the graph is
+cleared and projected from the beginning.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+from mdstore.client.client import Client
+from mdstore.errors import (
+    Aborted,
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
+from mdstore.wire import changes
+from mdstore_lineage.graph import LineageGraph
+
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+LOOK_UP_EVERY_S: Final = 0.2
+"""How soon the end is noticed while nothing happens."""
+BATCH_CHANGES: Final = 2000
+"""Commits are gathered for one transaction up to so many changes, as far as they are there."""
+RESPONSES_AHEAD: Final = 8
+"""Messages of the feed that wait in memory, of some megabytes at most each."""
+
+TEMPORARY: Final = (Unavailable, DeadlineExceeded, Cancelled, Aborted, ResourceExhausted, Internal)
+"""What may be over at the next try."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    store_id: str | None
+    position: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """The first thing that comes from a store."""
+
+    clear_because: str | None
+    """Why the graph is not the beginning of what the store says; None when it is."""
+
+
+_Feed: TypeAlias = Iterator[_Connected | changes.FollowResponse]
+_Inbox: TypeAlias = queue.Queue[_Connected | changes.FollowResponse | Exception]
+
+
+class Projector:
+    """Keeps one graph following one store. Threads: `run` in one, once."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        graph: LineageGraph,
+        *,
+        is_stopping: Callable[[], bool],
+        batch_changes: int = BATCH_CHANGES,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            connect: a new client of the store, which is closed when its connection is lost.
+            graph: where to; nobody else applies to it.
+            is_stopping: asked several times a second; once it says yes, `run` returns.
+            batch_changes: see `BATCH_CHANGES`.
+        """
+        self._connect = connect
+        self._graph = graph
+        self._is_stopping = is_stopping
+        self._batch_changes = batch_changes
+        self._trouble: str | None = None
+        self._pause_s = FIRST_PAUSE_S
+
+    def run(self) -> None:
+        """Follow until told to stop, waiting for a store that is not there.
+
+        Raises:
+            MetadataError: what no waiting helps against: the store has no change feed, the graph's file is damaged.
+        """
+        while not self._is_stopping():
+            try:
+                with self._connect() as client:
+                    self._follow(client)
+            except TEMPORARY as error:
+                self._wait_after(error)
+
+    def _follow(self, client: Client) -> None:
+        checkpoint = _Checkpoint(self._graph.store_id, self._graph.position, self._graph.position_hash)
+        inbox: _Inbox = queue.Queue(RESPONSES_AHEAD)
+        is_over = threading.Event()
+        threading.Thread(
+            target=_fetch, args=(_feed(client, checkpoint), inbox, is_over), name="feed", daemon=True
+        ).start()
+        try:
+            while not self._is_stopping():
+                try:
+                    first = inbox.get(timeout=LOOK_UP_EVERY_S)
+                except queue.Empty:
+                    continue
+                match first:
+                    case Exception():
+                        raise first
+                    case _Connected():
+                        self._begin(checkpoint, first.clear_because)
+                    case _:
+                        self._project(first, inbox)
+        finally:
+            # The thread may be waiting for room in the inbox, or for the feed, which the client's end ends.
+            is_over.set()
+            _empty(inbox)
+
+    def _begin(self, checkpoint: _Checkpoint, clear_because: str | None) -> None:
+        if clear_because is not None:
+            log.warning(
+                "cleared the graph", because=clear_because, store_id=checkpoint.store_id, position=checkpoint.position
+            )
+            self._graph.clear()
+        self._trouble = None
+        self._pause_s = FIRST_PAUSE_S
+        log.info("following the store", position=self._graph.position)
+
+    def _project(self, first: changes.FollowResponse, inbox: _Inbox) -> None:
+        """Apply what has arrived, in one transaction."""
+        commits = list(first.commits)
+        left = self._batch_changes - _count_changes(first)
+        failed: Exception | None = None
+        while left > 0 and failed is None:
+            try:
+                more = inbox.get_nowait()
+            except queue.Empty:
+                break
+            match more:
+                case Exception():
+                    failed = more
+                case changes.FollowResponse():
+                    commits += more.commits
+                    left -= _count_changes(more)
+        self._apply(commits, first.store_id)
+        if failed is not None:
+            raise failed
+
+    def _apply(self, commits: list[changes.Commit], store_id: str) -> None:
+        if not commits:
+            return
+        while True:
+            try:
+                self._graph.apply(commits, store_id=store_id)
+            except FailedPrecondition as error:
+                # Somebody else has changed the graph. Beginning again compares it with the store.
+                raise Aborted(str(error)) from error
+            except (Unavailable, ResourceExhausted) as error:
+                self._wait_after(error)
+                if self._is_stopping():
+                    return
+            else:
+                self._trouble = None
+                log.debug("projected", commits=len(commits), position=commits[-1].seq)
+                return
+
+    def _wait_after(self, error: Exception) -> None:
+        """Say once what is the matter, and pause, longer each time."""
+        kind = type(error).__name__
+        if kind != self._trouble and not self._is_stopping():
+            self._trouble = kind
+            log.warning("waiting", because=str(error))
+        until = time.monotonic() + self._pause_s
+        while (left := until - time.monotonic()) > 0 and not self._is_stopping():
+            time.sleep(min(left, LOOK_UP_EVERY_S))
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _feed(client: Client, checkpoint: _Checkpoint) -> _Feed:
+    because = _why_not_the_same(client, checkpoint)
+    yield _Connected(because)
+    yield from client.follow(checkpoint.position + 1 if because is None else 1)
+
+
+def _why_not_the_same(client: Client, checkpoint: _Checkpoint) -> str | None:
+    """Why the graph is not a beginning of the store's history, or None; asks the store in any case."""
+    try:
+        # Dropping the iterator after its first message ends the call.
+        found = next(client.follow(max(1, checkpoint.position), once=True, max_commits=1), None)
+    except InvalidArgument:
+        # The log ends further back.
+        found = None
+        if checkpoint.position <= 1:
+            raise
+    if checkpoint.position == 0:
+        return None
+    if found is None or not found.commits:
+        return "the store's log ends before the graph's position"
+    if found.store_id != checkpoint.store_id:
+        return f"it is another store: {found.store_id}"
+    if found.commits[0].hash != checkpoint.hash:
+        return "the store has another history, as after restoring a backup"
+    return None
+
+
+def _fetch(feed: _Feed, inbox: _Inbox, is_over: threading.Event) -> None:
+    """Move what comes from the feed into the inbox until either is over."""
+    try:
+        for message in feed:
+            if is_over.is_set():
+                return
+            inbox.put(message)
+        inbox.put(Unavailable("the store has ended the feed"))
+    except Exception as error:
+        # To be raised in the thread that applies; once that is gone, the error is the client's end.
+        if not is_over.is_set():
+            inbox.put(error)
+
+
+def _empty(inbox: _Inbox) -> None:
+    while True:
+        try:
+            inbox.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _count_changes(response: changes.FollowResponse) -> int:
+    return sum(len(values) for commit in response.commits for _, values in commit.changes.ListFields())
