@@ -18,5 +18,6 @@ def service(plan: Plan) -> Service:
             str(plan.http_port),
         ),
         after=("lineage",),
+        imports=("mdstore.store.reader", "mdstore_graphql.app", "mdstore_lineage.opening", "uvicorn"),
         ready_url=f"http://127.0.0.1:{plan.http_port}/healthz",
     )

@@ -18,10 +18,12 @@ def main() -> None:
         ) from None
     from mdstore.cli import app, exits, lifeline  # noqa: PLC0415 - need typer
 
-    lifeline.watch()
+    supervisor = lifeline.Lifeline()
     with exits.one_line_exits():
         asked = app.asked_for(sys.argv[1:])
-        app.application(asked, everything=COMPLETING in os.environ)(prog_name="mdstore")
+        command = app.application(asked, everything=COMPLETING in os.environ)
+        supervisor.wait_for_go()
+        command(prog_name="mdstore")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ class Service:
     ready_line: str | None = None
     """Else: a text that the service logs once it is ready."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    """Modules that the command imports only once it runs: its process does so while it waits for those in `after`."""
 
 
 ServiceFactory = Callable[[Plan], Service]

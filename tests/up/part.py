@@ -27,7 +27,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main(name: str, what: str, value: str, *more: str) -> None:
-    lifeline.watch()
+    supervisor = lifeline.Lifeline()
+    print(f"{name} is there", flush=True)
+    supervisor.wait_for_go()
     if "--ignore-sigterm" in more:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "--start-s" in more:

@@ -14,7 +14,14 @@ from mdstore.services import Service
 
 def main(described: str) -> int:
     services = [
-        Service(**{**one, "arguments": tuple(one["arguments"]), "after": tuple(one.get("after", ()))})
+        Service(
+            **{
+                **one,
+                "arguments": tuple(one["arguments"]),
+                "after": tuple(one.get("after", ())),
+                "imports": tuple(one.get("imports", ())),
+            }
+        )
         for one in json.loads(described)
     ]
     console = Console([service.name for service in services])
@@ -22,7 +29,7 @@ def main(described: str) -> int:
         services,
         command=(sys.executable, str(Path(__file__).with_name("part.py"))),
         console=console,
-        environment=os.environ,
+        environment={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
     async def opened() -> None:

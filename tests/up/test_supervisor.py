@@ -44,6 +44,16 @@ def test_services_start_in_order_and_each_line_bears_its_childs_name() -> None:
     assert running.printed.index("first  | first listens") < running.printed.index("second | second listens")
 
 
+def test_a_service_is_started_at_once_and_waits_until_what_it_needs_is_ready() -> None:
+    first = served("first", "--start-s", "1.5")
+    second = served("second", after=("first",))
+    second["imports"] = ["this"]  # prints the Zen of Python
+    with stand(second, first) as running:
+        running.wait_for("everything is ready")
+    order = ["second is there", "The Zen of Python", "first listens", "second listens"]
+    assert sorted(order, key=running.printed.index) == order
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_in_three_seconds_and_leaves_no_child(number: signal.Signals) -> None:
     first = served("first")

@@ -37,32 +37,47 @@ class Child:
         self._keep_open = keep_open
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._lifeline: int | None = None
         self._ready_line_seen = asyncio.Event()
         self.started_at = 0.0
         """`time.monotonic()` of the last start."""
 
-    async def start(self, lifeline_fd: int, environment: Mapping[str, str], *, on_terminal: bool = False) -> None:
-        """Start the process.
+    async def start(self, environment: Mapping[str, str], *, on_terminal: bool = False) -> None:
+        """Start the process; it waits for `go`.
 
         Args:
-            lifeline_fd: the reading end of the supervisor's pipe, see `lifeline`.
             environment: all its variables, but for the service's own.
             on_terminal: it writes to our stdout and stderr itself, to show a progress bar.
         """
         self._ready_line_seen.clear()
         self.started_at = time.monotonic()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *self.service.arguments,
-            stdin=lifeline_fd,
-            stdout=None if on_terminal else asyncio.subprocess.PIPE,
-            stderr=None if on_terminal else asyncio.subprocess.STDOUT,
-            env={**environment, **self.service.environment, lifeline.SUPERVISED: "1"},
-            start_new_session=True,
-            pass_fds=tuple(self._keep_open),
-        )
+        self._let_go_of_lifeline()
+        childs_end, self._lifeline = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *self.service.arguments,
+                stdin=childs_end,
+                stdout=None if on_terminal else asyncio.subprocess.PIPE,
+                stderr=None if on_terminal else asyncio.subprocess.STDOUT,
+                env={
+                    **environment,
+                    **self.service.environment,
+                    lifeline.SUPERVISED: ",".join(self.service.imports),
+                },
+                start_new_session=True,
+                pass_fds=tuple(self._keep_open),
+            )
+        finally:
+            os.close(childs_end)
         if self._process.stdout is not None:
             self._reading = asyncio.create_task(self._read(self._process.stdout))
+
+    def go(self) -> None:
+        """Let it begin."""
+        if self._lifeline is not None:
+            with contextlib.suppress(BrokenPipeError):  # it has died, which is another one's matter
+                os.write(self._lifeline, b"\n")
 
     @property
     def is_running(self) -> bool:
@@ -77,6 +92,7 @@ class Child:
         if self._reading is not None:
             # Its own children may hold the pipe open, so there may be no end of the output.
             await asyncio.wait([self._reading], timeout=0.2)
+        self._let_go_of_lifeline()
         return code
 
     async def is_ready(self) -> bool:
@@ -112,6 +128,11 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _let_go_of_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     async def _read(self, output: asyncio.StreamReader) -> None:
         rest = b""

@@ -7,7 +7,6 @@ kills them. When the supervisor itself is killed, its children end by themselves
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -85,24 +84,22 @@ class Supervisor:
             # One that is ignored stays so: that is how nohup and a shell's `&` protect what they start.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._signalled, number)
-        with _pipe() as lifeline_fd:
-            self._lifeline_fd = lifeline_fd
-            keepers = {asyncio.create_task(self._keep(child)) for child in self._children.values()}
-            opening = asyncio.create_task(self._open(when_ready))
-            stop = asyncio.create_task(self._stop.wait())
-            tasks = {*keepers, opening, stop}
-            pending = tasks
-            try:
-                while not stop.done():
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        task.result()  # raises what ended it
-            finally:
-                is_open = opening.done()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await self._end()
+        keepers = {asyncio.create_task(self._keep(child)) for child in self._children.values()}
+        opening = asyncio.create_task(self._open(when_ready))
+        stop = asyncio.create_task(self._stop.wait())
+        tasks = {*keepers, opening, stop}
+        pending = tasks
+        try:
+            while not stop.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # raises what ended it
+        finally:
+            is_open = opening.done()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end()
         return 0 if is_open or self._signal is None else 128 + self._signal
 
     async def run_once(self, service: Service, *, on_terminal: bool) -> int:
@@ -115,7 +112,8 @@ class Supervisor:
         child = self._child(service)
         self._once.add(child)
         with self._console.holding() if on_terminal else contextlib.nullcontext():
-            await child.start(self._lifeline_fd, self._environment, on_terminal=on_terminal)
+            await child.start(self._environment, on_terminal=on_terminal)
+            child.go()
             code = await child.ended()
         self._once.discard(child)
         return code
@@ -138,11 +136,9 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         name = child.service.name
-        for dependency in child.service.after:
-            await self._ready[dependency].wait()
         starts = quick_deaths = 0
         while True:
-            await child.start(self._lifeline_fd, self._environment)
+            await child.start(self._environment)
             code = await self._watch(child)
             quick_deaths = 0 if time.monotonic() - child.started_at >= STEADY_S else quick_deaths + 1
             if not self._ready[name].is_set():
@@ -155,20 +151,25 @@ class Supervisor:
             self.restarts += 1
 
     async def _watch(self, child: Child) -> int:
-        """Note when the child is ready, and return its exit code."""
-        ended = asyncio.create_task(child.ended())
-        ready = asyncio.create_task(child.ready())
+        """See the child through: let it begin, note when it is ready; its exit code."""
+        beginning = asyncio.create_task(self._begin(child))
         try:
-            await asyncio.wait({ended, ready}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                self._ready[child.service.name].set()
-            elif not ended.done():
-                self._console.warn(f"{child.service.name} is not ready after {READY_S:.0f} s and is killed")
-                child.kill()
-            return await ended
+            return await child.ended()
         finally:
-            ended.cancel()
-            ready.cancel()
+            beginning.cancel()
+
+    async def _begin(self, child: Child) -> None:
+        for dependency in child.service.after:
+            await self._ready[dependency].wait()
+        child.go()
+        try:
+            async with asyncio.timeout(READY_S):
+                await child.ready()
+        except TimeoutError:
+            self._console.warn(f"{child.service.name} is not ready after {READY_S:.0f} s and is killed")
+            child.kill()
+        else:
+            self._ready[child.service.name].set()
 
     async def _end(self) -> None:
         """Stop every child: asked first, dependants before what they depend on; then killed."""
@@ -216,14 +217,3 @@ def _steps(services: Sequence[Service]) -> Iterator[tuple[str, ...]]:
         step = order.get_ready()
         yield tuple(sorted(step))
         order.done(*step)
-
-
-@contextlib.contextmanager
-def _pipe() -> Iterator[int]:
-    """The reading end of a pipe whose writing end only this process has, until the end of the block."""
-    reading, writing = os.pipe()
-    try:
-        yield reading
-    finally:
-        os.close(writing)
-        os.close(reading)

@@ -87,17 +87,17 @@ class _Opening:
 
     async def run(self) -> None:
         is_new = bool(self._recorded) and not self._marker.is_set
-        if is_new:
-            await self._replay()
+        holds_demo = await self._replay() if is_new else bool(self._recorded)
         seconds = time.monotonic() - self._started_at
         say = self._console.say
         say(f"\nmdstore is ready after {seconds:.1f} s. Its data is in {self._plan.data}")
         for name, address in _addresses(self._plan).items():
             say(f"  {name:<20} {address}")
-        await self._show(example.ORIGIN if self._recorded else example.COUNTS, settled=is_new)
+        await self._show(example.ORIGIN if holds_demo else example.COUNTS, settled=is_new)
         say("Ctrl-C stops it.\n")
 
-    async def _replay(self) -> None:
+    async def _replay(self) -> bool:
+        """Record the demo's events; whether they are in the store now."""
         service = demo_data.replay(self._plan, self._recorded)
         for _ in range(REPLAYS):
             restarts = self._supervisor.restarts
@@ -108,6 +108,7 @@ class _Opening:
                 break
         if code != 0:
             self._console.warn(f"the replay of the demo's events {how_it_ended(code)}")
+        return self._marker.is_set
 
     async def _show(self, asked: example.Example, *, settled: bool) -> None:
         url = _addresses(self._plan)["GraphQL"]
