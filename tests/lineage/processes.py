@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mdstore.client.client import Client
 from mdstore.client.connect import connect
-from mdstore.errors import Unavailable
+from mdstore.errors import AlreadyExists, Unavailable
 from mdstore.wire import mlmd, service
 
 
@@ -88,14 +88,16 @@ def until(is_true: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def again_and_again(write: Callable[[], None]) -> None:
-    """Write, waiting for a store that is away."""
+def again_and_again(write: Callable[[], object]) -> None:
+    """Write something with a name, waiting for a store that is away."""
 
     def is_written() -> bool:
         try:
             write()
         except Unavailable:
             return False
+        except AlreadyExists:
+            pass  # an earlier try was written, and its answer was lost
         return True
 
     until(is_written)
