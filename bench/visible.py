@@ -19,7 +19,7 @@ import mdstore
 from bench import servers
 from mdstore.wire import ingestion, mlmd
 
-LIST = "query($uri: String!) { artifacts(where: {uris: [$uri]}) { edges { node { id } } } }"
+LIST = "query($uri: String!) { artifacts(filter: {uri: $uri}) { edges { node { id } } } }"
 LINEAGE = "query($of: [ID!]!) { lineage(of: $of, direction: UPSTREAM) { nodes { __typename } } }"
 
 
