@@ -249,6 +249,7 @@ class _Interpretation:
                 type=EventType.OUTPUT,
                 path=artifact.name,
                 at_ms=node.finished_ms or started,
+                is_from_cache=True,
                 contexts=self.contexts.keys,
                 default_type=artifact_type(artifact.name, uri),
             )

@@ -20,7 +20,6 @@ import structlog
 
 from mdstore.client.client import Client
 from mdstore.errors import MetadataError
-from mdstore.values import EventType
 from mdstore.vocabulary import ARTIFACT, PIPELINE_RUN, Property
 from mdstore.wire import mlmd, service
 from mdstore_writer import quarantine, versions
@@ -312,7 +311,7 @@ class Recorder:
         requests = Requests()
         made: dict[str, list[Use]] = defaultdict(list)
         links: list[tuple[Use, str | int]] = []
-        from_cache: dict[str, tuple[Use, int]] = {}
+        from_cache: dict[str, tuple[Use, versions.Version]] = {}
         for _, _, use in due:
             own = f"{use.execution.external_id}/"
             candidates = [v for v in there.get(use.uri, ()) if not (v.external_id or "").startswith(own)]
@@ -322,8 +321,8 @@ class Recorder:
                 links.append((use, versions.unknown_id(use.uri)))
                 continue
             links.append((use, version.key))
-            if use.type is EventType.OUTPUT:
-                from_cache.setdefault(use.execution.external_id, (use, version.id))
+            if use.is_from_cache:
+                from_cache.setdefault(use.execution.external_id, (use, version))
         for uri, uses in sorted(made.items()):
             _add_unknown(requests, uri, uses)
         for source in self._sources(from_cache):
@@ -338,17 +337,13 @@ class Recorder:
             sent.uses.pop(key, None)
             sent.linked.add(key)
 
-    def _sources(self, from_cache: Mapping[str, tuple[Use, int]]) -> Iterator[ExecutionRecord]:
+    def _sources(self, from_cache: Mapping[str, tuple[Use, versions.Version]]) -> Iterator[ExecutionRecord]:
         """For executions whose results came from a cache: whose results these are."""
-        for use, artifact_id in from_cache.values():
-            source = versions.maker(self._client, artifact_id)
-            if source is not None:
-                yield ExecutionRecord(
-                    key=use.execution,
-                    type="",
-                    state=None,
-                    properties={Property.CACHED_EXECUTION_ID: str(source)},
-                )
+        makers = versions.makers(self._client, [version for _, version in from_cache.values()])
+        for use, version in from_cache.values():
+            if version.id in makers:
+                told = {Property.CACHED_EXECUTION_ID: str(makers[version.id])}
+                yield ExecutionRecord(key=use.execution, type="", state=None, properties=told)
 
     def forget_gone(self, *, older_than_s: float) -> None:
         """Drop what is remembered of deleted workflows of which nothing new came for so long."""

@@ -83,7 +83,7 @@ class EventRecord:
 class Use:
     """An execution made or used what was at a location at a time, whichever version that was.
 
-    An input comes from outside of the run; an output was not made but found in Argo's cache.
+    An input comes from outside of the run; an output was not made but found there.
     """
 
     execution: ExecutionKey
@@ -94,6 +94,8 @@ class Use:
     path: str
     index: int | None = None
     at_ms: int
+    is_from_cache: bool = False
+    """The output is another execution's, which did the same before."""
     contexts: tuple[tuple[str, str], ...] = ()
     """The contexts that an output also belongs to."""
     default_type: str

@@ -122,8 +122,26 @@ def complete(client: Client, unknown: mlmd.Artifact, candidates: Sequence[Artifa
     return chosen
 
 
-def maker(client: Client, artifact_id: int) -> int | None:
-    """The id of the execution that made an artifact: of those that output it, the first."""
+def makers(client: Client, found: Collection[Version]) -> dict[int, int]:
+    """Artifact id -> id of the execution that made this version; those whose maker nobody knows are absent."""
+    ours = {v.id: v.external_id.rpartition("/")[0] for v in found if v.external_id is not None and not v.is_unknown}
+    result: dict[int, int] = {}
+    ordered = sorted(set(ours.values()) - {""})
+    for start in range(0, len(ordered), _CHUNK):
+        request = service.GetExecutionsByExternalIdsRequest(external_ids=ordered[start : start + _CHUNK])
+        try:
+            ids = {e.external_id: e.id for e in client.get_executions_by_external_ids(request).executions}
+        except NotFound:
+            continue
+        result.update((artifact, ids[name]) for artifact, name in ours.items() if name in ids)
+    for version in found:
+        if version.external_id is None and (source := _first_to_output(client, version.id)) is not None:
+            result[version.id] = source
+    return result
+
+
+def _first_to_output(client: Client, artifact_id: int) -> int | None:
+    """The execution that output an artifact before all others: they have it from a cache."""
     events = client.get_events_by_artifact_ids(service.GetEventsByArtifactIDsRequest(artifact_ids=[artifact_id])).events
     outputs = [event for event in events if EventType(event.type).is_output]
     first = min(outputs, key=lambda event: (event.milliseconds_since_epoch, event.execution_id), default=None)
