@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import replay, store, visible
+from bench import lineage, replay, store, visible
 
-KNOWN = ("store", "visible", "replay")
+KNOWN = ("store", "visible", "replay", "lineage")
 
 
 def main(
@@ -18,6 +18,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Paired repetitions.", min=1)] = 5,
     seconds: Annotated[float, typer.Option(help="Length of one load.", min=0.5)] = 4.0,
     writes: Annotated[int, typer.Option(help="Writes whose way to GraphQL is timed.", min=20)] = 200,
+    executions: Annotated[int, typer.Option(help="Size of the lineage graph.", min=100)] = 100_000,
     results: Annotated[Path | None, typer.Option(help="Write the figures into this JSON file too.")] = None,
 ) -> None:
     """Measure mdstore, beside its peer where there is one, and print tables."""
@@ -33,6 +34,8 @@ def main(
         found["visible"] = visible.run(console, writes)
     if "replay" in wanted:
         found["replay"] = replay.run(console, repeats)
+    if "lineage" in wanted:
+        found["lineage"] = lineage.run(console, executions)
     if results is not None:
         results.write_text(json.dumps(found, indent=1) + "\n")
 
