@@ -1,6 +1,7 @@
 """`mdstore graphql`: the API as a process, and its schema as text."""
 
 import os
+import signal
 import socket
 from typing import Annotated, Any
 
@@ -73,7 +74,18 @@ def _serve(settings: GraphQLSettings) -> None:
         )
         host, port = listener.getsockname()[:2]
         log.info("serving GraphQL", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/graphql")
+        _end_in_order()
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end_in_order() -> None:
+    """Exit with 0 on SIGINT and SIGTERM: uvicorn raises the signal again once it has shut down."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -128,8 +128,9 @@ def _cursor(place: int) -> str:
 def _place(cursor: str) -> int:
     try:
         text = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-        if text.startswith(_PREFIX) and text.isascii():
-            return int(text.removeprefix(_PREFIX))
+        place = text.removeprefix(_PREFIX)
+        if text.startswith(_PREFIX) and place.isascii() and place.isdigit():
+            return int(place)
     except (ValueError, binascii.Error):
         pass
     raise InvalidArgument(f"after: {cursor!r} is not a cursor of this list")

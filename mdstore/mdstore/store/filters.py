@@ -35,6 +35,8 @@ class NodeFilter:
     """Artifacts."""
     in_contexts: Collection[ContextId] = ()
     """Artifacts, executions: members of any of these. Contexts: children of any of these."""
+    in_children_too: bool = False
+    """Members of the children of `in_contexts` count as well: the executions of a pipeline are those of its runs."""
     custom_properties: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Custom property of type string -> any of these values."""
     custom_property_ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)

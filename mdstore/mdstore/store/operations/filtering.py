@@ -86,7 +86,7 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
             # A range and not LIKE, which ignores case and so no index would serve it.
             found.append(and_(table.uri >= where.uri_prefix, table.uri < where.uri_prefix + "\U0010ffff"))
     if where.in_contexts:
-        found.append(table.id.in_(_members(kind, where.in_contexts)))
+        found.append(table.id.in_(_members(kind, where.in_contexts, children_too=where.in_children_too)))
     for name, wanted in where.custom_properties.items():
         found.append(_has_property(kind, name, values.in_(wanted)))
     for name, (at_least, less_than) in where.custom_property_ranges.items():
@@ -113,9 +113,13 @@ def _membership(kind: Kind) -> tuple[Any, Any, Any]:
     return member, member.c[kind.owner], member.c.context_id
 
 
-def _members(kind: Kind, contexts: Collection[int]) -> Any:
+def _members(kind: Kind, contexts: Collection[int], *, children_too: bool) -> Any:
     _, node, context = _membership(kind)
-    return select(node).where(context.in_(contexts))
+    wanted = context.in_(contexts)
+    if children_too:
+        _, child, parent = _membership(CONTEXT)
+        wanted = or_(wanted, context.in_(select(child).where(parent.in_(contexts))))
+    return select(node).where(wanted)
 
 
 def _run(tx: Transaction, statement: Executable) -> Sequence[Row]:
