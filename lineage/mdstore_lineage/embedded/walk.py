@@ -15,7 +15,7 @@ from typing import Final, Self
 from mdstore_lineage.embedded.keys import EdgeRow, in_order
 from mdstore_lineage.graph import Cut, Direction
 
-CHUNK: Final = 4096
+CHUNK: Final = 1024
 
 # CROSS JOIN: for each id look its edges up, and never read the edge table and look ids up in the array.
 _SOURCES: Final = "SELECT edge.source FROM json_each(?1) AS id CROSS JOIN edge ON edge.target = id.value"
