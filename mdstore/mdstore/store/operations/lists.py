@@ -6,6 +6,7 @@ has the library's shape, and one that the library made is understood.
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -31,6 +32,8 @@ _FIELDS: Final = {
     _OrderBy.ID: "id",
 }
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+
+_WEB_SAFE: Final = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 Page = tuple[list[Any], str]
 """The nodes, and the next page's token or ''."""
@@ -142,9 +145,12 @@ def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:
 def _decode(options: mlmd.ListOperationOptions) -> mlmd.ListOperationNextPageToken:
     text = options.next_page_token
     try:
+        # Python's decoder leaves out what is not base64, and would take any word for the token of a first page.
+        if not _WEB_SAFE.fullmatch(text):
+            raise InvalidArgument("next_page_token is not one of this service's")
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         token = mlmd.ListOperationNextPageToken.FromString(data)
-    except (binascii.Error, ValueError, DecodeError) as error:
+    except (binascii.Error, DecodeError) as error:
         raise InvalidArgument("next_page_token is not one of this service's") from error
     theirs, ours = token.set_options.order_by_field, options.order_by_field
     if theirs.field != ours.field or theirs.is_asc != ours.is_asc:
