@@ -100,7 +100,7 @@ def _origin(artifact: Mapping[str, Any], lineage: Mapping[str, Any]) -> dict[str
 
 
 def _properties(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: ... if name in DIFFERS else value for name, value in sorted(properties.items())}
+    return {name: "differs" if name in DIFFERS else value for name, value in sorted(properties.items())}
 
 
 def _sorted(items: Any) -> Sequence[Any]:
