@@ -74,7 +74,8 @@ class Supervisor:
         """Start everything, call `when_ready` once, and keep all running until a signal comes.
 
         Returns:
-            The exit code: 0 when the signal came after `when_ready` had returned, 128 and the signal's number before.
+            The exit code: 0, or 128 and the signal's number when a service was not yet ready or something that ends
+                by itself had not ended.
 
         Raises:
             CannotStart: a service cannot start; the others are stopped again.
@@ -95,7 +96,7 @@ class Supervisor:
                 for task in done:
                     task.result()  # raises what ended it
         finally:
-            is_open = opening.done()
+            is_open = all(event.is_set() for event in self._ready.values()) and not self._once
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
