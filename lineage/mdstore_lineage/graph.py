@@ -60,7 +60,7 @@ class Cut(Enum):
     """Why an answer is not complete."""
 
     HOPS = "hops"
-    """There is more behind the last hop that was allowed."""
+    """There is more behind the last hop that was allowed, of whatever type."""
     NODES = "nodes"
     """There are more nodes than were allowed."""
     TIME = "time"

@@ -38,6 +38,7 @@ LOOK_UP_EVERY_S: Final = 0.2
 """How soon the end is noticed while nothing happens."""
 BATCH_CHANGES: Final = 2000
 """Commits are gathered for one transaction up to so many changes, as far as they are there."""
+REPORT_EVERY_S: Final = 5.0
 RESPONSES_AHEAD: Final = 8
 """Messages of the feed that wait in memory, of some megabytes at most each."""
 
@@ -91,6 +92,8 @@ class Projector:
         self._batch_changes = batch_changes
         self._trouble: str | None = None
         self._pause_s = FIRST_PAUSE_S
+        self._is_behind = True
+        self._report_at = 0.0
 
     def run(self) -> None:
         """Follow until told to stop, waiting for a store that is not there.
@@ -137,7 +140,7 @@ class Projector:
             )
             self._graph.clear()
         self._trouble = None
-        self._pause_s = FIRST_PAUSE_S
+        self._is_behind = True
         log.info("following the store", position=self._graph.position)
 
     def _project(self, first: changes.FollowResponse, inbox: _Inbox) -> None:
@@ -157,6 +160,7 @@ class Projector:
                     commits += more.commits
                     left -= _count_changes(more)
         self._apply(commits, first.store_id)
+        self._report(commits, first.head_seq)
         if failed is not None:
             raise failed
 
@@ -175,8 +179,19 @@ class Projector:
                     return
             else:
                 self._trouble = None
-                log.debug("projected", commits=len(commits), position=commits[-1].seq)
+                self._pause_s = FIRST_PAUSE_S
                 return
+
+    def _report(self, commits: list[changes.Commit], head: int) -> None:
+        """Say how far it is: now and then while the graph is behind the store, and once when it no longer is."""
+        position = commits[-1].seq if commits else 0
+        log.debug("projected", commits=len(commits), position=position)
+        if self._is_behind and position >= head:
+            self._is_behind = False
+            log.info("caught up", position=position)
+        elif self._is_behind and time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + REPORT_EVERY_S
+            log.info("catching up", position=position, head=head)
 
     def _wait_after(self, error: Exception) -> None:
         """Say once what is the matter, and pause, longer each time."""

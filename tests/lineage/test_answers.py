@@ -10,7 +10,8 @@ from tests.lineage import logs, oracle
 from tests.lineage.conftest import projected
 from tests.lineage.oracle import artifact, execution
 
-NODES = st.one_of(st.integers(-1, 8).map(artifact), st.integers(-1, 8).map(execution))
+IDS = st.one_of(st.integers(-1, 8), st.sampled_from([2**62, 2**63]))
+NODES = st.one_of(IDS.map(artifact), IDS.map(execution))
 STARTS = st.lists(NODES, max_size=3)
 DIRECTIONS = st.sampled_from(list(Direction))
 ARTIFACT_TYPES = st.sets(st.sampled_from(["Dataset", "Model", "Unheard of"]))

@@ -73,8 +73,12 @@ def test_the_graph_is_what_the_log_says(store_url: str, graph: LineageGraph, bat
         steps = Steps(store)
         for number in range(30):
             steps.run(f"step {number}")
-    with projecting(store_url, graph, batch_changes=batch_changes):
+    with capture_logs() as logs, projecting(store_url, graph, batch_changes=batch_changes):
         wait_for_position(graph, head(store_url), timeout=10)
+        until(lambda: logs[-1]["event"] == "caught up")
+
+    assert logs[0] == {"event": "following the store", "position": 0, "log_level": "info"}
+    assert logs[-1]["position"] == head(store_url)
 
     facts = oracle.facts_of(commits_in(store_url))
     everything = graph.closure(facts.types, Direction.BOTH, limits=Limits())

@@ -122,7 +122,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         with writing(connection):
             if not _is_made(connection, path):  # another process may have been first
                 # What an older format has left behind.
-                for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                     connection.execute(f'DROP TABLE "{table}"')
                 for statement in TABLES:
                     connection.execute(statement)
@@ -135,7 +135,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 def _is_made(connection: sqlite3.Connection, path: Path) -> bool:
     application, version, entries = connection.execute(
         "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), "
-        "(SELECT count(*) FROM sqlite_schema)"
+        "(SELECT count(*) FROM sqlite_master)"
     ).fetchone()
     if application == 0 and version == 0 and entries == 0:
         return False
