@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mdstore.cli.demo import MARKER
 from tests.system import System, running
 from tests.up import story
+from tests.up.processes import mdstore
 
 pytestmark = pytest.mark.serial
 
@@ -71,3 +73,39 @@ def test_it_stops_within_three_seconds_and_starts_warm_within_five_with_the_same
         for question in story.QUESTIONS:
             question(again.ask)
     assert took < 5
+
+
+def member(folder: Path, recorded: Path) -> dict[str, str]:
+    """The environment in which one more member is installed: it has demo data too."""
+    (folder / "more.py").write_text(f"def directories():\n    return [{str(recorded)!r}]\n")
+    about = folder / "more-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\nSummary: More demo data\n")
+    (about / "entry_points.txt").write_text("[mdstore.demo]\nmore = more:directories\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_replay_that_could_not_understand_everything_is_reported(tmp_path: Path) -> None:
+    recorded = tmp_path / "recorded"
+    recorded.mkdir()
+    (recorded / "workflows.jsonl").write_text('{"type": "ADDED", "object": {"kind": "Work\n')
+    environment = member(tmp_path, recorded)
+    data = tmp_path / "data"
+    options = ["up", "--demo", "--data", str(data), "--grpc-port", "0", "--http-port", "0"]
+    with mdstore(*options, environment=environment) as process:
+        process.wait_for("Ctrl-C stops it", seconds=60)
+        process.send(signal.SIGINT)
+        code, _ = process.end()
+    assert code == 0
+    assert "mdstore: the replay of the demo's events ended with exit code 3" in process.printed
+    assert "1 in quarantine" in process.printed
+    assert "customers-data-nov18" in process.printed[process.printed.index("mdstore is ready") :]
+    assert (data / MARKER).exists()
+
+
+def test_demo_data_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
+    environment = member(tmp_path, tmp_path / "nowhere")
+    with mdstore("up", "--demo", "--data", str(tmp_path / "data"), environment=environment) as process:
+        code, _ = process.end()
+    assert code == 2
+    assert process.printed == f"mdstore: the demo's recorded events are not there: {tmp_path}/nowhere\n"

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -27,9 +28,9 @@ class Row(NamedTuple):
 
 def rows() -> Iterator[Row]:
     for line in PAGE.read_text().splitlines():
-        if not line.startswith("|") or line.startswith(("| Variable", "| ---", "|---")):
+        if not line.startswith("|") or line.startswith(("| Variable", "| ---")):
             continue
-        variable, flags, default, meaning = (cell.strip() for cell in line.strip("|").split(" | "))
+        variable, flags, default, meaning = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
         yield Row(variable.strip("`"), tuple(flag.strip("`") for flag in flags.split("<br>") if flag), default, meaning)
 
 

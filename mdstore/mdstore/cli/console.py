@@ -66,6 +66,6 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        # `mdstore up | head`: whoever read us is gone, the services go on.
+    except OSError:
+        # `mdstore up | head`, a terminal that was closed, a full disk: nobody reads us, the services go on.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -130,9 +130,9 @@ def _addresses(plan: Plan) -> dict[str, str]:
 def _environment(console: Console) -> Mapping[str, str]:
     """The children's variables: ours, and how to log, since what they write to is a pipe and no terminal."""
     logs = {"MDSTORE_LOG_FORMAT": "color" if console.has_colors else "console"}
-    # A port or folder that is meant for us would reach every child.
+    # A port or folder that is meant for us, or an address that is meant for a service alone, would reach every child.
     ours = {name: value for name, value in os.environ.items() if name not in _OURS}
     return {"PYTHONUNBUFFERED": "1", **logs, **ours}
 
 
-_OURS: Final = frozenset({"MDSTORE_DATA", "MDSTORE_GRPC_PORT", "MDSTORE_HTTP_PORT"})
+_OURS: Final = frozenset({"MDSTORE_DATA", "MDSTORE_GRPC_PORT", "MDSTORE_HTTP_PORT", "MDSTORE_HOST"})
