@@ -32,7 +32,12 @@ KIND_OF_VALUE: Final = {
 
 def check_text(what: str, text: str) -> str:
     """Return `text` if MLMD's readers can read it back, else raise InvalidArgument."""
-    if "\0" in text:
+    try:
+        cut = "\0" in text
+    except TypeError:
+        # Protobuf gives bytes for a proto2 string that is none.
+        raise InvalidArgument(f"{what} is not UTF-8: {text!r}") from None
+    if cut:
         raise InvalidArgument(f"{what} holds a NUL character, where MLMD's readers would cut it off")
     if text == NULL_MARKER:
         raise InvalidArgument(f"{what} is {NULL_MARKER!r}, which MLMD's readers take for no value")
@@ -65,16 +70,8 @@ def property_row(owner: int, name: str, custom: bool, value: mlmd.Value) -> Prop
             if not value.proto_value.type_url:
                 raise InvalidArgument(f"property {name!r} is a message without type_url, which cannot be read back")
             # Text, as the library writes it to this database.
-            return (
-                owner,
-                name,
-                custom,
-                None,
-                None,
-                None,
-                base64.b64encode(value.proto_value.SerializeToString()),
-                None,
-            )
+            text = base64.b64encode(value.proto_value.SerializeToString()).decode("ascii")
+            return (owner, name, custom, None, None, None, text, None)
         case "bool_value":
             return (owner, name, custom, None, None, None, None, value.bool_value)
         case _:
@@ -111,9 +108,9 @@ def fill(node: Any, row: Sequence[Any]) -> None:
         value.bool_value = bool(bool_value)
     elif proto_value is not None:
         try:
-            value.proto_value.ParseFromString(base64.b64decode(proto_value))
+            value.proto_value.ParseFromString(base64.b64decode(proto_value, validate=True))
         except (binascii.Error, DecodeError, ValueError):
-            value.proto_value.value = bytes(proto_value)
+            value.proto_value.value = proto_value.encode() if isinstance(proto_value, str) else proto_value
 
 
 def kind_name(number: int) -> str:

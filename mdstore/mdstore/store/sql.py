@@ -17,6 +17,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import Boolean
 
+from mdstore.errors import InvalidArgument
+
 DIALECTS: Final[dict[str, Dialect]] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]  # SQLAlchemy's gap
@@ -49,7 +51,11 @@ def _postgresql_one_of(element: OneOf, compiler: SQLCompiler, **kw: Any) -> str:
 
 def values(items: Collection[Any]) -> str:
     """A list as the parameter of `OneOf`: on SQLite, JSON text."""
-    text = json.dumps(list(items), separators=(",", ":"))
+    try:
+        text = json.dumps(list(items), separators=(",", ":"))
+    except TypeError as error:
+        # Protobuf gives bytes for a proto2 string that is none.
+        raise InvalidArgument("a text of the request is not UTF-8") from error
     if "\\u0000" not in text:
         return text
     # SQLite's JSON cuts a text off at a NUL, and would find what is called like the rest. Nothing stored has one.

@@ -1,5 +1,6 @@
 """What an operation runs on: one connection inside one transaction, one moment, and what it has changed so far."""
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,25 @@ class Transaction:
         """Run a query and return all its rows."""
         compiled = statement.on(self.dialect)
         self.statements += 1
-        rows: Sequence[Row] = self._cursor.execute(compiled.text, compiled.arguments(parameters)).fetchall()
-        return rows
+        return self._fetch(compiled.text, compiled.arguments(parameters))
 
     def text_rows(self, text: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """Run a query that was compiled by the caller."""
         self.statements += 1
-        rows: Sequence[Row] = self._cursor.execute(text, parameters).fetchall()
+        return self._fetch(text, parameters)
+
+    def _fetch(self, text: str, arguments: Sequence[Any]) -> Sequence[Row]:
+        try:
+            rows: Sequence[Row] = self._cursor.execute(text, arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode to UTF-8" not in str(error):
+                raise
+            # The library stores whatever bytes a client sent for a text; one such row must not hide the others.
+            self._cursor.connection.text_factory = _decoded
+            try:
+                rows = self._cursor.execute(text, arguments).fetchall()
+            finally:
+                self._cursor.connection.text_factory = str
         return rows
 
     def run(self, statement: Statement, **parameters: Any) -> None:
@@ -103,6 +116,10 @@ class Transaction:
         """After a rollback to a savepoint: ids that were handed out and types that were read may not be there."""
         self._next_ids = {}
         self.known_types = {}
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 class unique_as_already_exists:  # noqa: N801 (a context manager, used like a function)

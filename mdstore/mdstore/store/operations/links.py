@@ -70,6 +70,7 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
     for event_id, event in zip(tx.allocate("Event", len(events)), events, strict=True):
         image = tx.changes.events.add()
         image.CopyFrom(event)
+        image.DiscardUnknownFields()
         image.ClearField("system_metadata")
         if not image.HasField("milliseconds_since_epoch"):
             image.milliseconds_since_epoch = tx.now_ms()

@@ -236,17 +236,17 @@ def _column(node: Any, name: str) -> Any:
     return getattr(node, name) if node.HasField(name) else None
 
 
-def _check_texts(kind: Kind, node: Any) -> None:
-    if node.HasField("name"):
-        check_text(f"the {kind.label}'s name", node.name)
-    if node.HasField("external_id"):
-        check_text(f"the {kind.label}'s external id", node.external_id)
-    if kind.has_uri:
-        check_text("the artifact's uri", node.uri)
-    for name in node.properties:
-        check_text("a property's name", name)
-    for name in node.custom_properties:
-        check_text("a property's name", name)
+def _check_texts(kind: Kind, node: Any, stored: Any) -> None:
+    """Raise InvalidArgument for texts that cannot be stored; what `stored` has already, stays as it is."""
+    for field in ("name", "external_id", "uri") if kind.has_uri else ("name", "external_id"):
+        text = getattr(node, field)
+        if text and text != getattr(stored, field):
+            check_text(f"the {kind.label}'s {field}", text)
+    for field in ("properties", "custom_properties"):
+        there = getattr(stored, field)
+        for name in getattr(node, field):
+            if name not in there:
+                check_text("a property's name", name)
 
 
 def check_new(kind: Kind, node: Any, declared: dict[int, Declaration]) -> Declaration:
@@ -281,11 +281,13 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
     property_rows: list[PropertyRow] = []
     images = getattr(tx.changes, kind.nodes_field)
     created = getattr(tx.changes, f"created_{kind.label}_ids")
+    nothing = kind.message()
     for node_id, node in zip(ids, nodes, strict=True):
-        _check_texts(kind, node)
+        _check_texts(kind, node, nothing)
         now = tx.now_ms()
         image = images.add()
         image.CopyFrom(node)
+        image.DiscardUnknownFields()
         image.id = node_id
         image.type = declared[node.type_id].name
         image.create_time_since_epoch = now
@@ -308,6 +310,7 @@ def _wanted_full(kind: Kind, stored: Any, node: Any) -> Any:
     """What a node becomes by a full replace: the request, but what cannot change stays."""
     wanted = kind.message()
     wanted.CopyFrom(node)
+    wanted.DiscardUnknownFields()
     wanted.ClearField("system_metadata")
     wanted.type_id = stored.type_id
     wanted.type = stored.type
@@ -420,7 +423,7 @@ def update_nodes(
         wanted = _wanted_masked(kind, stored, node, mask) if mask else _wanted_full(kind, stored, node)
         if wanted == stored and not force_update_time:
             continue
-        _check_texts(kind, wanted)
+        _check_texts(kind, wanted, stored)
         wanted.last_update_time_since_epoch = _moment(tx, stored, strictly_later=guarded)
         for custom, before, after in (
             (False, stored.properties, wanted.properties),

@@ -169,7 +169,8 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
     """
     if not wanted.name:
         raise InvalidArgument(f"the {kind.label} type has no name")
-    check_text("the type's name", wanted.name)
+    for field in ("name", "version", "description", "external_id"):
+        check_text(f"the type's {field}", getattr(wanted, field))
     for name, data_type in wanted.properties.items():
         check_text("a property's name", name)
         if data_type == mlmd.UNKNOWN:
@@ -208,7 +209,10 @@ def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
         _link_base(tx, kind, type_id, wanted.base_type)
     image = getattr(tx.changes, f"{kind.label}_types").add()
     image.CopyFrom(wanted)
+    image.DiscardUnknownFields()
     image.id = type_id
+    if not wanted.version:
+        image.ClearField("version")
     return type_id
 
 
@@ -238,7 +242,6 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         elif stored.base_type != wanted.base_type:
             raise Unimplemented(f"type {wanted.name!r} has another base type, which cannot be changed")
     if wanted.external_id and wanted.external_id != stored.external_id:
-        check_text("the external id", wanted.external_id)
         tx.run(_SET_EXTERNAL_ID, type_id=stored.id, new_external_id=wanted.external_id)
         stored.external_id = wanted.external_id
         changed = True
