@@ -251,19 +251,30 @@ def test_a_workflow_without_status_is_waited_for_and_then_told() -> None:
 
 
 def test_a_run_that_the_store_refuses_does_not_keep_others_out() -> None:
-    """No store takes text that is no UTF-8; where such text comes from does not matter."""
-
     def break_it(node: Any) -> None:
-        node["message"] = "x" * 10
-        node["displayName"] = "\ud800"
+        for artifact in node.get("outputs", {}).get("artifacts", []):
+            artifact["name"] = "attempt\0file"
 
     with store() as client:
-        given = [*moved(recorded("retry"), "retry", break_it), *recorded("fail")]
-        recorder = record(client, given)
+        recorder = record(client, [*moved(recorded("retry"), "retry", break_it), *recorded("fail")])
 
-        assert [entry.subject for entry in entries(client)] == ["Workflow pipelines/retry"]
+        (entry,) = entries(client)
+        assert entry.subject == "Workflow pipelines/retry"
+        assert "NUL" in entry.reason
         assert len(recorder.problems) == 1
         assert any("/fail-" in name for name in contents(client)["executions"])
+
+
+def test_a_message_that_no_client_could_read_back_is_made_readable() -> None:
+    def break_it(node: Any) -> None:
+        if "message" in node:
+            node["message"] = "died of \0"
+
+    with store() as client:
+        record(client, moved(recorded("retry"), "retry", break_it))
+
+        messages = {e["properties"].get("message") for e in contents(client)["executions"].values()}
+        assert messages == {None, "died of \N{REPLACEMENT CHARACTER}"}
 
 
 # The story

@@ -29,7 +29,8 @@ def value(given: JSON) -> mlmd.Value:
         case int() | float():
             message.double_value = given
         case str():
-            message.string_value = given
+            # MLMD's readers would cut the text off there, so the store takes no NUL.
+            message.string_value = given.replace("\0", "\N{REPLACEMENT CHARACTER}")
         case dict():
             json_format.ParseDict(given, message.struct_value)
         case list():
