@@ -92,6 +92,7 @@ class Projector:
         self._batch_changes = batch_changes
         self._trouble: str | None = None
         self._pause_s = FIRST_PAUSE_S
+        self._position = 0
         self._is_behind = True
         self._report_at = 0.0
 
@@ -141,7 +142,8 @@ class Projector:
             self._graph.clear()
         self._trouble = None
         self._is_behind = True
-        log.info("following the store", position=self._graph.position)
+        self._position = self._graph.position
+        log.info("following the store", position=self._position)
 
     def _project(self, first: changes.FollowResponse, inbox: _Inbox) -> None:
         """Apply what has arrived, in one transaction."""
@@ -160,7 +162,7 @@ class Projector:
                     commits += more.commits
                     left -= _count_changes(more)
         self._apply(commits, first.store_id)
-        self._report(commits, first.head_seq)
+        self._report(len(commits), first.head_seq)
         if failed is not None:
             raise failed
 
@@ -180,18 +182,18 @@ class Projector:
             else:
                 self._trouble = None
                 self._pause_s = FIRST_PAUSE_S
+                self._position = commits[-1].seq
                 return
 
-    def _report(self, commits: list[changes.Commit], head: int) -> None:
+    def _report(self, commits: int, head: int) -> None:
         """Say how far it is: now and then while the graph is behind the store, and once when it no longer is."""
-        position = commits[-1].seq if commits else 0
-        log.debug("projected", commits=len(commits), position=position)
-        if self._is_behind and position >= head:
+        log.debug("projected", commits=commits, position=self._position)
+        if self._is_behind and self._position >= head:
             self._is_behind = False
-            log.info("caught up", position=position)
+            log.info("caught up", position=self._position)
         elif self._is_behind and time.monotonic() >= self._report_at:
             self._report_at = time.monotonic() + REPORT_EVERY_S
-            log.info("catching up", position=position, head=head)
+            log.info("catching up", position=self._position, head=head)
 
     def _wait_after(self, error: Exception) -> None:
         """Say once what is the matter, and pause, longer each time."""

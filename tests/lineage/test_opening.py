@@ -127,6 +127,30 @@ def test_what_may_not_be_written_is_refused(tmp_path: Path) -> None:
     assert refusal(closed / "lineage.db").startswith(f"{name}: the lineage graph {closed}/lineage.db cannot be written")
 
 
+def test_a_new_graph_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def open_it(url: str, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            graph = open_graph(url)
+            graph.apply(logs.chain(1), store_id=STORE)
+            graph.close()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    for number in range(20):
+        together = threading.Barrier(4)
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        threads = [threading.Thread(target=open_it, args=(url, together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed
+
+
 def test_one_graph_is_read_while_another_opening_of_it_writes(graph_url: str) -> None:
     commits = logs.chain(300)
     writer, reader = open_graph(graph_url), open_graph(graph_url)
