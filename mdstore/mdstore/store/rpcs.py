@@ -9,7 +9,7 @@ from typing import Any, Final
 from mdstore.errors import InvalidArgument
 from mdstore.store import kinds
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
-from mdstore.store.operations import documents, executions, ingest, links, lists, nodes, types
+from mdstore.store.operations import documents, executions, ingest, links, lists, nodes, subgraph, types
 from mdstore.store.transaction import Transaction
 from mdstore.wire import service
 
@@ -197,6 +197,7 @@ def _table() -> Mapping[str, Rpc]:
     add("PutTypes", types.put_types, Mode.WRITE)
     add("PutEvents", _put_events, Mode.WRITE)
     add("PutExecution", executions.put_execution, Mode.WRITE)
+    add("PutLineageSubgraph", subgraph.put_lineage_subgraph, Mode.WRITE)
     add("PutAttributionsAndAssociations", _put_members, Mode.WRITE)
     add("PutParentContexts", _put_parents, Mode.WRITE)
     add("GetParentContextsByContext", _relatives, Mode.POINT, True)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from google.protobuf import json_format
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, null, or_, select, update
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from mdstore.store import kinds, tables
@@ -120,27 +120,30 @@ def learn(tx: Transaction, ids: Iterable[int]) -> None:
 
 
 def _messages(tx: Transaction, kind: Kind, rows: Sequence[Sequence[Any]]) -> list[Any]:
-    by_id: dict[int, Any] = {}
-    for type_id, name, version, description, input_type, output_type, external_id, base in rows:
-        if type_id in by_id:
-            continue
-        message = by_id[type_id] = kind.type_message(id=type_id, name=name)
-        if version:
-            message.version = version
-        if description is not None:
-            message.description = description
-        if external_id is not None:
-            message.external_id = external_id
-        if input_type:
-            json_format.Parse(input_type, message.input_type)
-        if output_type:
-            json_format.Parse(output_type, message.output_type)
-        if base is not None and base in kind.system_types:
-            message.base_type = kind.system_types.index(base) + 1
+    """The types of these rows with their properties, each once; one more statement."""
+    by_id = {row[0]: _message(kind, row) for row in reversed(rows)}
     if by_id:
         for type_id, name, data_type in tx.rows(_PROPERTIES, ids=values(by_id)):
             by_id[type_id].properties[name] = data_type
-    return list(by_id.values())
+    return list(reversed(by_id.values()))
+
+
+def _message(kind: Kind, row: Sequence[Any]) -> Any:
+    type_id, name, version, description, input_type, output_type, external_id, base = row
+    message = kind.type_message(id=type_id, name=name)
+    if version:
+        message.version = version
+    if description is not None:
+        message.description = description
+    if external_id is not None:
+        message.external_id = external_id
+    if input_type:
+        json_format.Parse(input_type, message.input_type)
+    if output_type:
+        json_format.Parse(output_type, message.output_type)
+    if base is not None and base in kind.system_types:
+        message.base_type = kind.system_types.index(base) + 1
+    return message
 
 
 def find(tx: Transaction, kind: Kind, name: str, version: str | None) -> Any | None:
@@ -328,3 +331,21 @@ def get_by_external_ids(tx: Transaction, kind: Kind, external_ids: Sequence[str]
 def of_ids(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:
     """The types of these ids, each once, by id."""
     return get_by_id(tx, kind, sorted(set(ids))) if ids else []
+
+
+_EVERYTHING: Final = Statement(
+    lambda: select(*_COLUMNS, null().label("base"), _T.type_kind).where(_T.id > 0).order_by(_T.id)
+)
+
+
+def everything(tx: Transaction) -> dict[Kind, list[Any]]:
+    """All types of all kinds, the system's too, without base types; two statements."""
+    found: dict[Kind, list[Any]] = {kind: [] for kind in kinds.KINDS}
+    by_id: dict[int, Any] = {}
+    for *row, type_kind in tx.rows(_EVERYTHING):
+        kind = kinds.BY_TYPE_KIND[type_kind]
+        message = by_id[row[0]] = _message(kind, row)
+        found[kind].append(message)
+    for type_id, name, data_type in tx.rows(_PROPERTIES, ids=values(by_id)):
+        by_id[type_id].properties[name] = data_type
+    return found

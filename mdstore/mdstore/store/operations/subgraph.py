@@ -1,0 +1,102 @@
+"""`PutLineageSubgraph`: many executions, artifacts and contexts and the events between them, in one transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mdstore.errors import InvalidArgument, OutOfRange
+from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
+from mdstore.store.operations import links, nodes, types
+from mdstore.store.operations.executions import put_contexts
+from mdstore.store.transaction import Transaction
+from mdstore.wire import mlmd, service
+
+
+def put_lineage_subgraph(
+    tx: Transaction, request: service.PutLineageSubgraphRequest
+) -> service.PutLineageSubgraphResponse:
+    """`PutLineageSubgraph`; either everything is stored or nothing."""
+    for edge in request.event_edges:
+        _check_edge(edge, request)
+    types.learn(
+        tx,
+        {
+            node.type_id
+            for kind_nodes in (request.artifacts, request.executions, request.contexts)
+            for node in kind_nodes
+            if node.HasField("type_id")
+        },
+    )
+    options = request.options
+    artifacts = _with_types(ARTIFACT, request.artifacts)
+    if options.reuse_artifact_if_already_exist_by_external_id:
+        artifacts = _reused(tx, artifacts)
+    executions = _with_types(EXECUTION, request.executions)
+    artifact_ids = nodes.put(tx, ARTIFACT, artifacts)
+    execution_ids = nodes.put(tx, EXECUTION, executions)
+    context_ids = put_contexts(tx, request.contexts, reuse=options.reuse_context_if_already_exist, force_reuse=False)
+    events = [_event(edge, artifact_ids, execution_ids) for edge in request.event_edges]
+    # The library takes an event between nodes that are not there, and the row then breaks its readers.
+    links.require(tx, ARTIFACT, {event.artifact_id for event in events} - set(artifact_ids))
+    links.require(tx, EXECUTION, {event.execution_id for event in events} - set(execution_ids))
+    links.insert_events(tx, events)
+    for kind, ids, new in (
+        (ARTIFACT, artifact_ids, tx.changes.created_artifact_ids),
+        (EXECUTION, execution_ids, tx.changes.created_execution_ids),
+    ):
+        links.add_members(tx, kind, [(context, node) for context in context_ids for node in ids], new_nodes=new)
+    return service.PutLineageSubgraphResponse(
+        execution_ids=execution_ids, artifact_ids=artifact_ids, context_ids=context_ids
+    )
+
+
+def _check_edge(edge: Any, request: service.PutLineageSubgraphRequest) -> None:
+    if not edge.HasField("event"):
+        raise InvalidArgument("an event edge has no event")
+    links.check_event_type(edge.event)
+    for label, listed in (("execution", request.executions), ("artifact", request.artifacts)):
+        has_id = edge.event.HasField(f"{label}_id")
+        if not edge.HasField(f"{label}_index"):
+            if not has_id:
+                raise InvalidArgument(f"an event edge names no {label}, neither by index nor by id")
+            continue
+        index = getattr(edge, f"{label}_index")
+        if not 0 <= index < len(listed):
+            raise OutOfRange(f"an event edge names {label} {index} of a list of {len(listed)}")
+        if has_id and (not listed[index].HasField("id") or listed[index].id != getattr(edge.event, f"{label}_id")):
+            raise InvalidArgument(
+                f"an event edge names {label} {getattr(edge.event, f'{label}_id')}, "
+                f"but the {label} at index {index} is another one"
+            )
+
+
+def _with_types(kind: Kind, listed: Sequence[Any]) -> Sequence[Any]:
+    for node in listed:
+        if not node.HasField("type_id"):
+            raise InvalidArgument(f"Type id is missing: an {kind.label} of PutLineageSubgraph needs one")
+    return listed
+
+
+def _reused(tx: Transaction, artifacts: Sequence[mlmd.Artifact]) -> list[mlmd.Artifact]:
+    """The artifacts, with the ids of those whose external id is taken."""
+    wanted = {artifact.external_id for artifact in artifacts if artifact.external_id and not artifact.HasField("id")}
+    if not wanted:
+        return list(artifacts)
+    known = {found.external_id: found.id for found in nodes.find_by_external_ids(tx, ARTIFACT, wanted)}
+    result = []
+    for artifact in artifacts:
+        reused = mlmd.Artifact()
+        reused.CopyFrom(artifact)
+        if not artifact.HasField("id") and artifact.external_id in known:
+            reused.id = known[artifact.external_id]
+        result.append(reused)
+    return result
+
+
+def _event(edge: Any, artifact_ids: Sequence[int], execution_ids: Sequence[int]) -> mlmd.Event:
+    event = mlmd.Event()
+    event.CopyFrom(edge.event)
+    if edge.HasField("artifact_index"):
+        event.artifact_id = artifact_ids[edge.artifact_index]
+    if edge.HasField("execution_index"):
+        event.execution_id = execution_ids[edge.execution_index]
+    return event
