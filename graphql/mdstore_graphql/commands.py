@@ -1,22 +1,22 @@
 """`mdstore graphql`: the API as a process, and its schema as text."""
 
+import contextlib
 import os
 import signal
 import socket
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
 
 from mdstore.cli.exits import CannotStart
-from mdstore_graphql.schema import sdl
 from mdstore_graphql.settings import GraphQLSettings
 
 log = structlog.get_logger()
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-_GRACE_S = 2
+GRACE_S: Final = 2
 """How long requests may still take once the server is told to stop."""
 
 
@@ -28,6 +28,8 @@ def graphql() -> None:
 @app.command()
 def schema() -> None:
     """Print the schema in GraphQL's definition language."""
+    from mdstore_graphql.schema import sdl  # noqa: PLC0415 - takes a second, which a mistyped flag need not wait for
+
     typer.echo(sdl(), nl=False)
 
 
@@ -51,26 +53,26 @@ def serve(
 
 
 def _serve(settings: GraphQLSettings) -> None:
-    # Here and not above: `mdstore graphql schema` needs no server.
-    import uvicorn  # noqa: PLC0415
+    # In the order of what is most often wrong, and each import only when it is needed: together they take seconds.
+    listener = _listen(settings.host, settings.http_port)
 
     from mdstore.store.reader import Reader  # noqa: PLC0415
     from mdstore.vocabulary import ContextRoles  # noqa: PLC0415
-    from mdstore_graphql.app import Sources, application  # noqa: PLC0415
-    from mdstore_graphql.walks import GraphSource  # noqa: PLC0415
     from mdstore_lineage.opening import open_graph  # noqa: PLC0415
 
-    listener = _listen(settings.host, settings.http_port)
     roles = ContextRoles.default()
-    with Reader.open(settings.database) as reader:
-        graph = GraphSource(lambda: open_graph(settings.graph, roles))
-        graph.get()
+    with Reader.open(settings.database) as reader, contextlib.closing(open_graph(settings.graph, roles)) as graph:
+        import uvicorn  # noqa: PLC0415
+
+        from mdstore_graphql.app import Sources, application  # noqa: PLC0415
+        from mdstore_graphql.walks import GraphSource  # noqa: PLC0415
+
         config = uvicorn.Config(
-            application(Sources(reader, graph, roles), settings),
+            application(Sources(reader, GraphSource(lambda: graph), roles), settings),
             log_config=None,  # ours is set up already
             log_level="warning",
             access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=GRACE_S,
         )
         host, port = listener.getsockname()[:2]
         log.info("serving GraphQL", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/graphql")

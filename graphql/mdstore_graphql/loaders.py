@@ -140,11 +140,11 @@ class Loaders:
 
     async def _uses_of_runs(self, runs: list[ContextId]) -> Sequence[RunUses]:
         members = await self.call(self._reader.executions_of_contexts, runs)
-        everyone = sorted({each for executions in members.values() for each in executions})
-        events = await self.call(self._reader.events_of_executions, everyone) if everyone else {}
+        executions = sorted({each for found in members.values() for each in found})
+        events = dict(zip(executions, await self.events_of_execution.load_many(executions), strict=True))
         uses = []
         for run in runs:
-            own = [event for execution in members.get(run, ()) for event in events.get(execution, ())]
+            own = [event for execution in members.get(run, ()) for event in events[execution]]
             made = {event.artifact_id for event in own if event.type.is_output}
             used = {event.artifact_id for event in own if event.type.is_input}
             uses.append(RunUses(inputs=sorted(used - made), outputs=sorted(made)))
