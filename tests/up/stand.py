@@ -1,4 +1,4 @@
-"""Runs a supervisor over the services that its argument describes as JSON; prints `everything is ready` when it is."""
+"""Runs a supervisor over the services that its first argument describes as JSON; says when `everything is ready`."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from mdstore.cli.supervisor import Supervisor
 from mdstore.services import Service
 
 
-def main(described: str) -> int:
+def main(described: str, ready_s: str) -> int:
     services = [
         Service(
             **{
@@ -29,6 +29,7 @@ def main(described: str) -> int:
         services,
         command=(sys.executable, str(Path(__file__).with_name("part.py"))),
         console=console,
+        ready_s=float(ready_s),
         environment={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
@@ -39,4 +40,4 @@ def main(described: str) -> int:
 
 
 with one_line_exits():
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -30,8 +30,8 @@ def port_of(service: dict[str, Any]) -> int:
     return int(service["arguments"][2])
 
 
-def stand(*services: dict[str, Any]) -> Running:
-    return Running([sys.executable, STAND, json.dumps(services)])
+def stand(*services: dict[str, Any], ready_s: float = 30) -> Running:
+    return Running([sys.executable, STAND, json.dumps(services), str(ready_s)])
 
 
 def test_services_start_in_order_and_each_line_bears_its_childs_name() -> None:
@@ -144,6 +144,14 @@ def test_readiness_may_be_a_port_or_a_line() -> None:
         running.wait_for("port  \\| port listens")
         time.sleep(0.5)
         assert "everything is ready" not in running.printed
+
+
+def test_a_child_that_does_not_get_ready_in_time_is_killed_and_started_again() -> None:
+    stuck = {"name": "stuck", "arguments": ["stuck", "say", "hello"], "ready_line": "never said"}
+    with stand(stuck, ready_s=1) as running:
+        running.wait_for("stuck is not ready after 1 s and is killed")
+        running.wait_for("stuck was killed by SIGKILL; it is started again")
+        running.wait_for("stuck \\| hello", count=2)
 
 
 def test_a_child_that_refuses_its_settings_stops_the_start_with_exit_code_2() -> None:

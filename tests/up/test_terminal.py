@@ -44,7 +44,7 @@ class Terminal:
 
 
 def test_ctrl_c_reaches_the_supervisor_alone_and_stops_all() -> None:
-    terminal = Terminal(sys.executable, STAND, json.dumps([served("first"), served("second")]))
+    terminal = Terminal(sys.executable, STAND, json.dumps([served("first"), served("second")]), "30")
     until("ready", lambda: b"everything is ready" in terminal.look())
     pids = [int(line.split()[0]) for line in os.popen(f"ps -o pid= --ppid {terminal.pid}")]
     assert len(pids) == 2
@@ -57,7 +57,7 @@ def test_ctrl_c_reaches_the_supervisor_alone_and_stops_all() -> None:
 
 
 def test_each_child_has_a_color_on_a_terminal() -> None:
-    terminal = Terminal(sys.executable, STAND, json.dumps([served("first"), served("second")]))
+    terminal = Terminal(sys.executable, STAND, json.dumps([served("first"), served("second")]), "30")
     until("ready", lambda: b"everything is ready" in terminal.look())
     terminal.press(b"\x03")
     terminal.end()

@@ -67,7 +67,10 @@ def configure(settings: LogSettings) -> None:
     else:
         rendering = [
             structlog.dev.ConsoleRenderer(
-                colors=style is LogFormat.COLOR, exception_formatter=structlog.dev.plain_traceback
+                pad_event_to=0,
+                pad_level=False,
+                colors=style is LogFormat.COLOR,
+                exception_formatter=structlog.dev.plain_traceback,
             )
         ]
     structlog.configure(

@@ -19,7 +19,6 @@ from mdstore.cli.exits import CANNOT_START, CannotStart
 from mdstore.services import Service
 
 READY_S: Final = 60.0
-"""A service that is not ready by then is killed, as if it had died."""
 STARTS: Final = 4
 """A service that has died so many times without being ready once will not come up."""
 FIRST_PAUSE_S: Final = 0.1
@@ -43,6 +42,7 @@ class Supervisor:
         console: Console,
         environment: Mapping[str, str],
         keep_open: Sequence[int] = (),
+        ready_s: float = READY_S,
     ) -> None:
         """Say what to run.
 
@@ -52,6 +52,7 @@ class Supervisor:
             console: where output and events are shown.
             environment: the children's variables.
             keep_open: file descriptors that every child inherits.
+            ready_s: a service that is not ready by then is killed, as if it had died.
 
         Raises:
             CannotStart: the order is not one.
@@ -60,6 +61,7 @@ class Supervisor:
         self._environment = environment
         self._command = tuple(command)
         self._keep_open = tuple(keep_open)
+        self._ready_s = ready_s
         self._steps = tuple(_steps(services))
         self._children = {service.name: self._child(service) for service in services}
         self._ready = {service.name: asyncio.Event() for service in services}
@@ -164,10 +166,10 @@ class Supervisor:
             await self._ready[dependency].wait()
         child.go()
         try:
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(self._ready_s):
                 await child.ready()
         except TimeoutError:
-            self._console.warn(f"{child.service.name} is not ready after {READY_S:.0f} s and is killed")
+            self._console.warn(f"{child.service.name} is not ready after {self._ready_s:.0f} s and is killed")
             child.kill()
         else:
             self._ready[child.service.name].set()
