@@ -60,7 +60,7 @@ class RunPart:
 
     run: RunRef | None = strawberry.field(description="None for executions that are in no run.")
     executions: list[ExecutionRef]
-    made: list[ArtifactRef] = strawberry.field(description="What these executions made.")
+    made: list[ArtifactRef] = strawberry.field(description="What these executions output, also from a cache.")
     used: list[ArtifactRef] = strawberry.field(description="What these executions took from elsewhere.")
 
 
