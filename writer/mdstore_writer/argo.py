@@ -133,7 +133,7 @@ class Pod:
     name: str
     node: str
     created_ms: int
-    resource_version: int
+    resource_version: int = field(compare=False)
     phase: str
     image: str | None
     image_digest: str | None

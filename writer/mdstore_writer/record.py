@@ -22,7 +22,7 @@ from mdstore.client.client import Client
 from mdstore.errors import MetadataError
 from mdstore.vocabulary import ARTIFACT, PIPELINE_RUN, Property
 from mdstore.wire import mlmd, service
-from mdstore_writer import quarantine, versions
+from mdstore_writer import lost, quarantine, versions
 from mdstore_writer.executions import prefix
 from mdstore_writer.interpret import interpret
 from mdstore_writer.kubeflow import LauncherExecution
@@ -55,6 +55,8 @@ class _Sent:
     was_over: bool = False
     is_gone: bool = False
     """The workflow was deleted."""
+    is_open: bool | None = None
+    """Whether the store knows that it is not over; None before anything was sent."""
     changed_at: float = 0.0
     """Monotonic seconds."""
 
@@ -62,11 +64,26 @@ class _Sent:
 class Recorder:
     """Brings a store up to date with an observer."""
 
-    def __init__(self, client: Client, observer: Observer, *, now: Callable[[], float] = time.monotonic) -> None:
-        """`now` is a monotonic clock in seconds."""
+    def __init__(
+        self,
+        client: Client,
+        observer: Observer,
+        *,
+        remembers_open_runs: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Put a store and an observer together.
+
+        Args:
+            client: the store.
+            observer: what is recorded.
+            remembers_open_runs: keep what a later life needs to close runs that go away unseen (see `lost`).
+            now: a monotonic clock in seconds.
+        """
         self._client = client
         self._observer = observer
         self._now = now
+        self._remembers_open_runs = remembers_open_runs
         self._runs: dict[str, _Sent] = defaultdict(_Sent)
         self._released: set[str] = set()
         self._reported: set[str] | None = None
@@ -126,6 +143,7 @@ class Recorder:
                 sent.was_over = True
             new = {key: record for key, record in self._sendable(records, sent) if sent.records.get(key) != record}
             self._add(requests, new)
+            self._remember(requests, run, sent, records)
             done.append((sent, new, self._problems(requests, run, sent, records.problems)))
         for request in requests.take():
             self._client.ingest(request)
@@ -133,7 +151,9 @@ class Recorder:
             sent.records.update(new)
             sent.problems = problems
         for run, records in interpreted:
-            self._wait_for(self._runs[run.workflow.uid], records.uses)
+            sent = self._runs[run.workflow.uid]
+            sent.is_open = bool(records.contexts) and not (run.workflow.is_over or run.is_deleted)
+            self._wait_for(sent, records.uses)
         return sum(bool(new) for _, new, _ in done)
 
     def _launcher_executions(self, run: ObservedRun) -> Mapping[int, LauncherExecution]:
@@ -237,6 +257,12 @@ class Recorder:
                     requests.attribution(*record)
                 case "association":
                     requests.association(*record)
+
+    def _remember(self, requests: Requests, run: ObservedRun, sent: _Sent, records: Records) -> None:
+        is_open = bool(records.contexts) and not (run.workflow.is_over or run.is_deleted)
+        if self._remembers_open_runs and is_open != sent.is_open:
+            kept = lost.open_run(run)
+            requests.document(lost.COLLECTION, kept.key, kept.content() if is_open else None)
 
     # Quarantine
 

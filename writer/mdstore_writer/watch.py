@@ -20,6 +20,7 @@ from mdstore.errors import MetadataError
 from mdstore_writer import patience
 from mdstore_writer.argo import mapping, text
 from mdstore_writer.cluster import RESOURCES, Cluster, Gone, Interrupted, Resource
+from mdstore_writer.lost import close_lost
 from mdstore_writer.observe import Observer, Unreadable
 from mdstore_writer.record import Recorder
 from mdstore_writer.settings import WriterSettings
@@ -68,7 +69,9 @@ class Watcher:
         self._scopes: Sequence[str | None] = tuple(namespaces) or (None,)
         self._stop = stop
         self._observer = Observer(settings.cluster)
-        self._recorder = Recorder(client, self._observer)
+        self._client = client
+        self._recorder = Recorder(client, self._observer, remembers_open_runs=True)
+        self._lists: list[_Listed] = []
         self._queue: queue.Queue[_Heard | _Listed] = queue.Queue(QUEUE_EVENTS)
         self._forget_at = 0.0
 
@@ -111,6 +114,7 @@ class Watcher:
                 if uid not in heard.uids and heard.namespace in {None, namespace}:
                     log.info("found deleted", workflow=name, namespace=namespace)
                     self._observer.missing(uid)
+            self._lists.append(heard)
             return
         try:
             self._observer.observe(heard.event, heard.source)
@@ -122,6 +126,7 @@ class Watcher:
         for pause in patience.pauses():
             try:
                 self._recorder.flush()
+                self._close_lost()
                 if self._recorder.is_waiting():
                     self._recorder.settle(older_than_s=self._settings.settle_s)
             except patience.PASSING as error:
@@ -130,6 +135,15 @@ class Watcher:
                     return
             else:
                 return
+
+    def _close_lost(self) -> None:
+        """Close what an earlier life saw begin and a new list does not hold."""
+        while self._lists:
+            listed = self._lists[0]
+            there = listed.uids | self._observer.live_workflows().keys()
+            for run in close_lost(self._client, self._settings.cluster, listed.namespace, there):
+                log.info("closed a run that went away unseen", workflow=run.workflow, namespace=run.namespace)
+            self._lists.pop(0)
 
     def _forget(self) -> None:
         if time.monotonic() >= self._forget_at:
