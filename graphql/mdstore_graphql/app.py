@@ -4,6 +4,7 @@ Threads: the event loop runs resolvers; reads of the database and the graph run 
 """
 
 import gc
+import json
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import orjson
 import structlog
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse
 from strawberry.fastapi import GraphQLRouter
@@ -33,6 +35,10 @@ from mdstore_graphql.walks import GraphSource, Walks
 log = structlog.get_logger()
 
 MIN_POSITION: Final = "x-mdstore-min-position"
+MAX_BODY_BYTES: Final = 1_000_000
+"""A query as long as `schema.MAX_TOKENS` allows, with a thousand ids, is a tenth of that."""
+READS: Final = "read"
+"""How the names of the pool's threads begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Sources:
 
 def application(sources: Sources, settings: GraphQLSettings) -> FastAPI:
     """The application. It closes the sources when it is shut down."""
-    pool = ThreadPoolExecutor(settings.graphql_threads, thread_name_prefix="read")
+    pool = ThreadPoolExecutor(settings.graphql_threads, thread_name_prefix=READS)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,12 +60,14 @@ def application(sources: Sources, settings: GraphQLSettings) -> FastAPI:
         gc.collect()
         gc.freeze()
         yield
-        pool.shutdown(cancel_futures=True)
+        # Reads that still run are not waited for: nobody wants their answers any more.
+        pool.shutdown(wait=False, cancel_futures=True)
         sources.graph.close()
         sources.reader.close()
 
     # No pages of FastAPI's: they load from elsewhere, and there is nothing to describe.
     app = FastAPI(title="mdstore", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     app.include_router(_router(sources, settings, pool), prefix="/graphql")
     app.mount(graphiql.ASSETS_PATH, StaticFiles(directory=graphiql.ASSETS))
 
@@ -113,3 +121,11 @@ class _Router(GraphQLRouter[Context, None]):
 
     def encode_json(self, data: object) -> bytes:
         return orjson.dumps(data)
+
+    def decode_json(self, data: str | bytes) -> object:
+        # Stricter than Python's: texts that are no Unicode, which no database takes, are errors here already.
+        found: object = orjson.loads(data)
+        # A body is bytes, and strawberry takes it for an object; GET's parameters are texts, and any JSON.
+        if isinstance(data, bytes) and not isinstance(found, dict | list):
+            raise json.JSONDecodeError("no JSON object", "", 0)
+        return found

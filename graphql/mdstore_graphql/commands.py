@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import threading
+import time
 from typing import Annotated, Any, Final
 
 import structlog
@@ -16,8 +18,10 @@ log = structlog.get_logger()
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-GRACE_S: Final = 2
+GRACE_S: Final = 1
 """How long requests may still take once the server is told to stop."""
+IDLE_S: Final = 0.5
+"""How long threads may take to end that have nothing to do."""
 
 
 @app.callback()
@@ -64,7 +68,7 @@ def _serve(settings: GraphQLSettings) -> None:
     with Reader.open(settings.database) as reader, contextlib.closing(open_graph(settings.graph, roles)) as graph:
         import uvicorn  # noqa: PLC0415
 
-        from mdstore_graphql.app import Sources, application  # noqa: PLC0415
+        from mdstore_graphql.app import READS, Sources, application  # noqa: PLC0415
         from mdstore_graphql.walks import GraphSource  # noqa: PLC0415
 
         config = uvicorn.Config(
@@ -77,7 +81,9 @@ def _serve(settings: GraphQLSettings) -> None:
         host, port = listener.getsockname()[:2]
         log.info("serving GraphQL", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/graphql")
         _end_in_order()
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(SystemExit):
+            uvicorn.Server(config).run(sockets=[listener])
+        _leave_reads_behind(READS)
 
 
 def _end_in_order() -> None:
@@ -88,6 +94,17 @@ def _end_in_order() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
+
+
+def _leave_reads_behind(prefix: str) -> None:
+    """End now if a read still runs: Python would wait for its thread, and a walk may take its time."""
+    until = time.monotonic() + IDLE_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(prefix):
+            thread.join(max(0, until - time.monotonic()))
+            if thread.is_alive():
+                log.info("ended before a read did")
+                os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import Enum
+from typing import TypeVar
 
 import strawberry
 
-from mdstore.errors import ResourceExhausted
+from mdstore.errors import InvalidArgument, ResourceExhausted
 from mdstore.store.reader import NodeFilter, OrderBy
 from mdstore.values import ArtifactState, ContextId, ExecutionState
 from mdstore.vocabulary import ContextRole, Property
@@ -19,6 +20,11 @@ from mdstore_graphql.scalars import milliseconds, sortable
 
 _MOST_CONTEXTS = 1000
 """Runs or pipelines of one name that a filter looks into."""
+
+_MOST_VALUES = 1000
+"""Values that one part of a filter may list."""
+
+T = TypeVar("T")
 
 
 @strawberry.enum(description="What a list is ordered by; equal ones by id.")
@@ -71,10 +77,10 @@ class ArtifactFilter:
         if contexts is not None and not contexts:
             return None
         return NodeFilter(
-            types=self.types or (),
+            types=_checked("types", self.types),
             called=[self.name] if self.name is not None else (),
             name_contains=self.name_contains,
-            states=self.states or (),
+            states=_checked("states", self.states),
             uris=[self.uri] if self.uri is not None else (),
             uri_prefix=self.uri_prefix,
             in_contexts=contexts or (),
@@ -109,11 +115,11 @@ class ExecutionFilter:
         if contexts is not None and not contexts:
             return None
         return NodeFilter(
-            types=self.types or (),
+            types=_checked("types", self.types),
             called=[self.name] if self.name is not None else (),
             name_contains=self.name_contains,
             custom_properties={Property.TASK_NAME: [self.task_name]} if self.task_name is not None else {},
-            states=self.states or (),
+            states=_checked("states", self.states),
             in_contexts=contexts or (),
             in_children_too=True,
             custom_property_ranges=_range(Property.STARTED_AT, self.started_after, self.started_before),
@@ -210,6 +216,12 @@ async def members_of(
     return [
         context.id for context, above in zip(runs, parents, strict=True) if any(parent.id in wanted for parent in above)
     ]
+
+
+def _checked(name: str, given: Sequence[T] | None) -> Sequence[T]:
+    if given is not None and len(given) > _MOST_VALUES:
+        raise InvalidArgument(f"{name}: {len(given)} are more than {_MOST_VALUES}")
+    return given or ()
 
 
 def _ms(at: datetime | None) -> int | None:

@@ -88,6 +88,8 @@ class Lineage:
             # In the store and not in the graph: the graph is behind what the caller has already seen.
             await info.context.walks.wait_for(await info.context.loaders.head_seq())
             closure = await info.context.walks.closure(walk)
+        # Also when nobody asks for the nodes: a page of artifacts, each with its lineage, is many walks.
+        info.context.loaders.spend(len(closure.nodes))
         return cls._of(walk, closure, ignoring)
 
     @classmethod

@@ -1,6 +1,7 @@
 """The questions that the API answers."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import strawberry
@@ -229,7 +230,11 @@ class Query:
         """The ways that data took from one artifact or execution to another, shortest first."""
         start, end = _graph_node(from_), _graph_node(to)
         await require_nodes(info, [start, end])
-        found = await info.context.walks.paths(start, end, most=most, max_hops=max_hops, min_position=min_position)
+        ask = partial(info.context.walks.paths, start, end, most=most, max_hops=max_hops)
+        found = await ask(min_position=min_position)
+        if not found.paths and found.position < (head := await info.context.loaders.head_seq()):
+            # Nothing, as far as the graph knows; so it should at least know what the store had when it was asked.
+            found = await ask(min_position=head)
         return await LineagePaths.of(info, found)
 
 

@@ -17,8 +17,14 @@ Position = NewType("Position", int)
 
 
 def moment(ms: int) -> datetime | None:
-    """Milliseconds since the Unix epoch as a moment in UTC; MLMD's 0 means that it is not known."""
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+    """Milliseconds since the Unix epoch as a moment in UTC.
+
+    None for 0, which is how MLMD says that it is not known, and for what is no date: a client may store any number.
+    """
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def moment_from_property(value: JSON) -> datetime | None:
@@ -27,9 +33,9 @@ def moment_from_property(value: JSON) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
 def milliseconds(at: datetime) -> int:
@@ -53,11 +59,13 @@ def _iso(at: datetime) -> str:
 def _parse_moment(value: object) -> datetime:
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
+        # OverflowError: the first and the last day that there are, in another zone.
+        moment_in_utc = parsed.astimezone(UTC) if parsed is not None and parsed.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        moment_in_utc = None
+    if moment_in_utc is None:
         raise GraphQLError(f"{value!r} is not a moment: write ISO 8601 with a zone, as 2026-01-31T08:00:00Z")
-    return parsed
+    return moment_in_utc
 
 
 def _parse_position(value: object) -> Position:

@@ -3,6 +3,8 @@
 import contextlib
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 
 import mdstore
 from mdstore.services import Plan
+from mdstore_graphql.app import MAX_BODY_BYTES
 from mdstore_graphql.commands import GRACE_S
 from mdstore_graphql.schema import sdl
 from mdstore_graphql.service import service
@@ -133,6 +136,30 @@ def test_it_ends_in_order_and_soon(urls: tuple[str, str], number: signal.Signals
     assert "Traceback" not in said
 
 
+def test_it_ends_soon_while_requests_wait(urls: tuple[str, str]) -> None:
+    with serving(*urls) as server:
+        query = '{ lineage(of: ["QXJ0aWZhY3Q6MQ=="], minPosition: 1000000) { position } }'
+
+        def wait_for_ever() -> None:
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.post(server.url, json={"query": query}, timeout=30)
+
+        threads = [threading.Thread(target=wait_for_ever) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        code, took, said = server.stop()
+        for thread in threads:
+            thread.join()
+    assert code == 0, said
+    assert took < GRACE_S + 1.5
+
+
+def test_a_body_too_large_is_refused_before_it_is_read(server: Server) -> None:
+    response = httpx.post(server.url, content=b"x" * (MAX_BODY_BYTES + 1), headers={"content-type": "application/json"})
+    assert response.status_code == 413
+
+
 def refused(*arguments: str) -> str:
     code, printed, said = run("serve", *arguments)
     assert (code, printed) == (2, "")
@@ -192,3 +219,17 @@ def test_its_part_in_up_is_ready_when_it_is_healthy(urls: tuple[str, str], tmp_p
                 if httpx.get(str(part.ready_url)).status_code == 200:
                     break
         assert httpx.post(server.url, json={"query": QUERY}).json() == ANSWER
+
+
+def test_a_read_that_still_runs_is_left_behind() -> None:
+    program = """
+import threading, time
+from mdstore_graphql.app import READS
+from mdstore_graphql.commands import _leave_reads_behind
+threading.Thread(target=time.sleep, args=(60,), name=f"{READS}-0").start()
+_leave_reads_behind(READS)
+"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False, capture_output=True)
+    assert done.returncode == 0
+    assert time.monotonic() - begun < 20
