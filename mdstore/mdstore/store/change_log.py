@@ -235,8 +235,12 @@ def _all_events(tx: Transaction) -> Iterator[changes.Changes]:
         yield changes.Changes(events=links.event_messages(tx, rows))
 
 
-def bootstrap(tx: Transaction) -> None:
-    """Log what a database held before it had a log, in pages of origin "bootstrap"."""
-    newest = None
-    for page in everything(tx):
+def bootstrap(tx: Transaction, added: changes.Changes) -> None:
+    """Log what opening a database found or made, in commits of origin "bootstrap".
+
+    Into an empty log goes all that the database holds, so that who follows it from the beginning misses nothing; into
+    one that has begun, `added`.
+    """
+    newest = head(tx)
+    for page in everything(tx) if newest.seq == 0 else [added]:
         newest = append(tx, [Entry("bootstrap", "", page)], newest) or newest

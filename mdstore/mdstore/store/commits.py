@@ -7,7 +7,6 @@ runs behind a savepoint, so one that fails takes nothing of the others along.
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,16 +16,11 @@ from mdstore.errors import Aborted, FailedPrecondition, Internal, MetadataError,
 from mdstore.store import change_log
 from mdstore.store.database import Database
 from mdstore.store.rpcs import Operation
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes, ingestion
 
 GROUP: Final = 64
 """Requests in one transaction, at most."""
-
-
-def now_ms() -> int:
-    """The clock of the store, in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def as_metadata_error(error: sqlite3.Error) -> MetadataError:

@@ -15,8 +15,9 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from mdstore.errors import InvalidArgument, MetadataError, Unavailable
-from mdstore.store import schema
+from mdstore.errors import InvalidArgument, Unavailable
+from mdstore.store import change_log, schema
+from mdstore.store.transaction import Transaction, now_ms
 
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -24,17 +25,22 @@ BUSY_TIMEOUT_S: Final = 5.0
 class Database:
     """An open database of schema version 10. Threads: any may take connections."""
 
-    def __init__(self, engine: Engine, temporary: tempfile.TemporaryDirectory[str] | None, *, foreign: bool) -> None:
+    def __init__(self, engine: Engine, temporary: tempfile.TemporaryDirectory[str] | None) -> None:
         """Keep what `open_database` made."""
         self.engine = engine
         self.dialect = engine.dialect.name
-        self.foreign = foreign
-        """It held MLMD's records before it had a change log."""
         self._temporary = temporary
+        self._closed = False
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """A driver's connection from the pool."""
+        """A driver's connection from the pool.
+
+        Raises:
+            Unavailable: the database is closed.
+        """
+        if self._closed:
+            raise Unavailable("the store is closed")
         fairy = self.engine.raw_connection()
         try:
             yield fairy.driver_connection
@@ -50,6 +56,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections; a database in memory is gone then."""
+        # The pool would open again for whoever still asks.
+        self._closed = True
         self.engine.dispose()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -92,13 +100,19 @@ def open_database(url: str) -> Database:
             pool_size=8,
             max_overflow=-1,
         )
-        event.listen(engine, "connect", _set_up)
-        return Database(engine, temporary, foreign=_prepare(engine))
     except NoSuchModuleError as error:
         raise InvalidArgument(f"{url!r} names no driver that is installed: {error}") from error
-    except (sqlite3.Error, DBAPIError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        raise Unavailable(f"cannot open the database {url!r}: {cause}") from error
+    event.listen(engine, "connect", _set_up)
+    database = Database(engine, temporary)
+    try:
+        _prepare(engine)
+    except BaseException as error:
+        database.close()
+        if isinstance(error, sqlite3.Error | DBAPIError):
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise Unavailable(f"cannot open the database {url!r}: {cause}") from error
+        raise
+    return database
 
 
 def _set_up(connection: Any, _record: object) -> None:
@@ -108,14 +122,16 @@ def _set_up(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA cache_size=-65536")
 
 
-def _prepare(engine: Engine) -> bool:
+def _prepare(engine: Engine) -> None:
     with engine.connect() as connection:
         # IMMEDIATE: of two that open an empty database at once, the second waits and finds the tables.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
-            foreign = schema.prepare(connection)
-        except (MetadataError, DBAPIError):
+            added = schema.prepare(connection)
+            change_log.bootstrap(
+                Transaction(connection.connection.driver_connection, engine.dialect.name, now_ms), added
+            )
+        except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
         connection.exec_driver_sql("COMMIT")
-        return foreign

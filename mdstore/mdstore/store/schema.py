@@ -2,23 +2,26 @@
 
 import hashlib
 import uuid
-from typing import Final
+import warnings
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, inspect, select
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mdstore.errors import Aborted, DataLoss, FailedPrecondition
 from mdstore.store import kinds, tables
+from mdstore.wire import changes
 
 FORMAT: Final = 1
 """Of our own tables."""
 
 
-def prepare(connection: Connection) -> bool:
+def prepare(connection: Connection) -> changes.Changes:
     """Check the database and create what is missing, inside the caller's transaction.
 
     Returns:
-        Whether the database held MLMD's tables before ours: then its content is not in the change log yet.
+        The system types that were missing.
 
     Raises:
         FailedPrecondition: the schema is older or newer than version 10, or our tables are of a newer format.
@@ -28,15 +31,13 @@ def prepare(connection: Connection) -> bool:
     present = set(inspect(connection).get_table_names())
     lowered = {name.lower() for name in present}
     wanted = [table for table in tables.MLMD_TABLES if table.name.lower() not in lowered]
-    existing = len(wanted) < len(tables.MLMD_TABLES)
-    if existing:
+    if len(wanted) < len(tables.MLMD_TABLES):
         _check_version(connection, missing=[table.name for table in wanted])
     else:
         _create(connection, tables.MLMD_TABLES)
         connection.execute(insert(tables.MLMD_ENV).values(schema_version=tables.SCHEMA_VERSION))
-    _upsert_system_types(connection)
-    ours_present = tables.HEAD.name in present
-    if ours_present:
+    added = _upsert_system_types(connection)
+    if tables.HEAD.name in present:
         _check_format(connection)
     else:
         _create(connection, tables.OUR_TABLES)
@@ -49,7 +50,7 @@ def prepare(connection: Connection) -> bool:
         for index in tables.MISSING_INDEXES:
             if index.name not in names:
                 connection.execute(CreateIndex(index))
-    return existing and not ours_present
+    return added
 
 
 def _create(connection: Connection, wanted: tuple[Table, ...]) -> None:
@@ -62,9 +63,11 @@ def _create(connection: Connection, wanted: tuple[Table, ...]) -> None:
 
 def _check_version(connection: Connection, missing: list[str]) -> None:
     if tables.MLMD_ENV.name in missing:
+        if tables.TYPE.name not in missing and "is_artifact_type" in _columns(connection, tables.TYPE.name):
+            raise FailedPrecondition(_too_old(0))
         raise Aborted(
             f"the database has some of MLMD's tables but not these: {', '.join(missing)}; "
-            "somebody may be creating them now, or it is older than MLMD 0.14 and must be upgraded first"
+            "somebody may be creating them now; try again"
         )
     versions = connection.execute(select(tables.MLMD_ENV.c.schema_version)).scalars().all()
     if not versions:
@@ -78,12 +81,23 @@ def _check_version(connection: Connection, missing: list[str]) -> None:
             f"{tables.SCHEMA_VERSION}: use a newer mdstore"
         )
     if version < tables.SCHEMA_VERSION:
-        raise FailedPrecondition(
-            f"the database has MLMD's schema version {version}, older than {tables.SCHEMA_VERSION}: "
-            "upgrade it with the ml-metadata library (enable_upgrade_migration) first"
-        )
+        raise FailedPrecondition(_too_old(version))
     if missing:
         raise Aborted(f"the database has some of MLMD's tables but not these: {', '.join(missing)}")
+
+
+def _columns(connection: Connection, table: str) -> set[str]:
+    with warnings.catch_warnings():
+        # SQLAlchemy stumbles over types such as INTEGER(1), which are of no interest here.
+        warnings.simplefilter("ignore", SAWarning)
+        return {column["name"] for column in inspect(connection).get_columns(table)}
+
+
+def _too_old(version: int) -> str:
+    return (
+        f"the database has MLMD's schema version {version}, older than {tables.SCHEMA_VERSION}: "
+        "upgrade it with the ml-metadata library (enable_upgrade_migration) first"
+    )
 
 
 def _check_format(connection: Connection) -> None:
@@ -96,7 +110,7 @@ def _check_format(connection: Connection) -> None:
         )
 
 
-def _upsert_system_types(connection: Connection) -> None:
+def _upsert_system_types(connection: Connection) -> changes.Changes:
     """MLMD's nine types have the ids 1 to 9 in a fresh database, and every open puts back those that are missing."""
     columns = tables.TYPE.c
     found = {
@@ -107,7 +121,11 @@ def _upsert_system_types(connection: Connection) -> None:
             )
         )
     }
+    added = changes.Changes()
     for kind in (kinds.ARTIFACT, kinds.EXECUTION):
         for name in kind.system_types:
             if (kind.type_kind, name) not in found:
-                connection.execute(insert(tables.TYPE).values(name=name, type_kind=kind.type_kind))
+                made = connection.execute(insert(tables.TYPE).values(name=name, type_kind=kind.type_kind))
+                key: Any = made.inserted_primary_key
+                getattr(added, f"{kind.label}_types").add(id=key[0], name=name)
+    return added

@@ -9,10 +9,10 @@ from typing import Any, Final, Self
 
 from mdstore.errors import InvalidArgument, Unimplemented
 from mdstore.store import change_log
-from mdstore.store.commits import Committer, as_metadata_error, now_ms
+from mdstore.store.commits import Committer, as_metadata_error
 from mdstore.store.database import Database, open_database
 from mdstore.store.rpcs import RPCS, Mode, Rpc
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes
 
 COMMITS_PER_MESSAGE: Final = 500
@@ -27,9 +27,6 @@ class Store:
         self.database = database
         self._listeners: list[Callable[[int], None]] = []
         self._committer = Committer(database, self._notify)
-        if database.foreign:
-            # Records that were there before the log: until they are in it, a follower would miss them.
-            self._committer.submit(lambda tx, _: change_log.bootstrap(tx), None).result()
 
     @classmethod
     def open(cls, url: str) -> Self:

@@ -1,6 +1,7 @@
 """What an operation runs on: one connection inside one transaction, one moment, and what it has changed so far."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,11 @@ from mdstore.store.sql import Statement
 from mdstore.wire import changes
 
 Row = tuple[Any, ...]
+
+
+def now_ms() -> int:
+    """The clock of the store, in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
