@@ -14,12 +14,9 @@ from mdstore.vocabulary import ContextRole, Property
 from mdstore_graphql.connections import check_first
 from mdstore_graphql.context import Info
 from mdstore_graphql.describing import api_input
-from mdstore_graphql.loaders import Question
+from mdstore_graphql.loaders import MOST_CALLED, Question
 from mdstore_graphql.nodes import RunState
 from mdstore_graphql.scalars import milliseconds, sortable
-
-_MOST_CONTEXTS = 1000
-"""Runs or pipelines of one name that a filter looks into."""
 
 _MOST_VALUES = 1000
 """Values that one part of a filter may list."""
@@ -199,23 +196,25 @@ async def members_of(
     info: Info, *, run: str | None = None, pipeline: str | None = None
 ) -> Collection[ContextId] | None:
     """The contexts whose members belong to a run and a pipeline of these names; None when neither is given."""
-    loaders, roles = info.context.loaders, info.context.roles
+    roles = info.context.roles
     pipelines: Sequence[ContextId] | None = None
     if pipeline is not None:
-        found = await loaders.contexts_called(roles.types(ContextRole.PIPELINE), pipeline, most=_MOST_CONTEXTS)
-        pipelines = [context.id for context in found]
+        pipelines = await _called(info, "pipeline", roles.types(ContextRole.PIPELINE), pipeline)
     if run is None:
         return pipelines
-    runs = await loaders.contexts_called(roles.types(ContextRole.RUN), run, most=_MOST_CONTEXTS)
-    if len(runs) == _MOST_CONTEXTS:
-        raise ResourceExhausted(f"run: more than {_MOST_CONTEXTS} runs are called {run!r}; give a run's id instead")
+    runs = await _called(info, "run", roles.types(ContextRole.RUN), run)
     if pipelines is None:
-        return [context.id for context in runs]
-    parents = await loaders.parents_of_context.load_many([context.id for context in runs])
+        return runs
+    parents = await info.context.loaders.parents_of_context.load_many(list(runs))
     wanted = set(pipelines)
-    return [
-        context.id for context, above in zip(runs, parents, strict=True) if any(parent.id in wanted for parent in above)
-    ]
+    return [each for each, above in zip(runs, parents, strict=True) if any(parent.id in wanted for parent in above)]
+
+
+async def _called(info: Info, argument: str, types: Sequence[str], name: str) -> Sequence[ContextId]:
+    found = await info.context.loaders.contexts_called(types, name)
+    if len(found) == MOST_CALLED:
+        raise ResourceExhausted(f"{argument}: {MOST_CALLED} or more are called {name!r}; give the context's own name")
+    return [context.id for context in found]
 
 
 def _checked(name: str, given: Sequence[T] | None) -> Sequence[T]:

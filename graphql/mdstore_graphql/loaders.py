@@ -17,7 +17,9 @@ from strawberry.dataloader import DataLoader
 from mdstore.errors import ResourceExhausted
 from mdstore.store.reader import NodeFilter, OrderBy, Page, Reader
 from mdstore.values import Artifact, ArtifactId, Context, ContextId, Event, Execution, ExecutionId
-from mdstore.vocabulary import Property
+
+MOST_CALLED: Final = 1000
+"""Contexts of one name that are looked at."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,6 +83,9 @@ class Loaders:
             reader.contexts_of_executions
         )
         self.parents_of_context: DataLoader[ContextId, Sequence[Context]] = self._many(reader.parents_of_contexts)
+        self._contexts_called: DataLoader[tuple[tuple[str, ...], str], Sequence[Context]] = DataLoader(
+            self._load_called
+        )
         self.uses_of_run: DataLoader[ContextId, RunUses] = DataLoader(self._uses_of_runs)
         self.artifact_lists = Lists(
             self, reader.list_artifacts, reader.count_artifacts, reader.list_artifacts_in, reader.count_artifacts_in
@@ -112,16 +117,16 @@ class Loaders:
                 f"the request loads more than {self._max_nodes} nodes: ask for smaller pages or fewer levels"
             )
 
-    async def contexts_called(self, types: Collection[str], name: str, *, most: int = 1000) -> Sequence[Context]:
-        """The contexts of these types with this name or, when there is none, with this display name; by id."""
-        for where in (
-            NodeFilter(types=types, names=[name]),
-            NodeFilter(types=types, custom_properties={Property.DISPLAY_NAME: [name]}),
-        ):
-            page = await self.call(self._reader.list_contexts, where, first=most)
-            if page.nodes:
-                return page.nodes
-        return ()
+    async def contexts_called(self, types: Sequence[str], name: str) -> Sequence[Context]:
+        """The contexts of these types with this name or display name, newest first; at most `MOST_CALLED`."""
+        return await self._contexts_called.load((tuple(types), name))
+
+    async def _load_called(self, asked: list[tuple[tuple[str, ...], str]]) -> Sequence[Sequence[Context]]:
+        async def read(types: tuple[str, ...], name: str) -> Sequence[Context]:
+            where = NodeFilter(types=types, called=[name])
+            return (await self.call(self._reader.list_contexts, where, descending=True, first=MOST_CALLED)).nodes
+
+        return await asyncio.gather(*(read(types, name) for types, name in asked))
 
     def _by_id(self, read: Callable[[Collection[IdT]], Mapping[IdT, NodeT]]) -> DataLoader[IdT, NodeT | None]:
         async def load(ids: list[IdT]) -> Sequence[NodeT | None]:

@@ -279,4 +279,4 @@ async def _context(info: Info, role: ContextRole, number: int) -> Context | None
 async def _called(info: Info, role: ContextRole, name: str) -> Context | None:
     """The newest context of a role with this name or, when there is none, with this display name."""
     found = await info.context.loaders.contexts_called(info.context.roles.types(role), name)
-    return found[-1] if found else None
+    return next((context for context in found if context.name == name), found[0] if found else None)

@@ -14,7 +14,7 @@ from mdstore_graphql import artifacts, executions
 from mdstore_graphql.connections import DEFAULT_FIRST, After, Connection, Edge, First, slice_page
 from mdstore_graphql.context import Info
 from mdstore_graphql.describing import api_field, api_type
-from mdstore_graphql.filters import NodeOrder, question
+from mdstore_graphql.filters import ArtifactFilter, ExecutionFilter, NodeOrder, RunFilter, question
 from mdstore_graphql.ids import Kind, global_id
 from mdstore_graphql.nodes import MetadataNode, Node, RunState, context_name, text
 from mdstore_graphql.references import ArtifactRef, ExecutionRef, PipelineRef, RunRef
@@ -71,36 +71,40 @@ class Run(MetadataNode, Node):
     async def executions(
         self,
         info: Info,
+        filter: ExecutionFilter | None = None,  # noqa: A002 - the usual name of this argument
         order_by: NodeOrder | None = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
     ) -> Executions:
         """Its executions."""
         lists = info.context.loaders.execution_lists
-        page = await lists.page_inside(self.number, question(NodeFilter(), order_by, first, after))
+        where = await (filter or ExecutionFilter()).where(info)
+        asked = question(where or NodeFilter(), order_by, first, after)
+        if where is None:
+            return Executions.empty()
+        page = await lists.page_inside(self.number, asked)
         return Executions.of(
-            page,
-            executions.Execution.of,
-            after=after,
-            count=lambda: lists.count_inside(self.number, NodeFilter()),
+            page, executions.Execution.of, after=after, count=lambda: lists.count_inside(self.number, where)
         )
 
     @api_field
     async def artifacts(
         self,
         info: Info,
+        filter: ArtifactFilter | None = None,  # noqa: A002 - the usual name of this argument
         order_by: NodeOrder | None = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
     ) -> Artifacts:
         """Its artifacts: what it used and what it made."""
         lists = info.context.loaders.artifact_lists
-        page = await lists.page_inside(self.number, question(NodeFilter(), order_by, first, after))
+        where = await (filter or ArtifactFilter()).where(info)
+        asked = question(where or NodeFilter(), order_by, first, after)
+        if where is None:
+            return Artifacts.empty()
+        page = await lists.page_inside(self.number, asked)
         return Artifacts.of(
-            page,
-            artifacts.Artifact.of,
-            after=after,
-            count=lambda: lists.count_inside(self.number, NodeFilter()),
+            page, artifacts.Artifact.of, after=after, count=lambda: lists.count_inside(self.number, where)
         )
 
     @api_field
@@ -144,14 +148,18 @@ class Pipeline(MetadataNode, Node):
     async def runs(
         self,
         info: Info,
+        filter: RunFilter | None = None,  # noqa: A002 - the usual name of this argument
         order_by: NodeOrder | None = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
     ) -> Runs:
         """Its runs."""
         lists = info.context.loaders.context_lists
-        where = NodeFilter(types=info.context.roles.types(ContextRole.RUN))
-        page = await lists.page_inside(self.number, question(where, order_by, first, after))
+        where = await (filter or RunFilter()).where(info)
+        asked = question(where or NodeFilter(), order_by, first, after)
+        if where is None:
+            return Runs.empty()
+        page = await lists.page_inside(self.number, asked)
         return Runs.of(page, Run.of, after=after, count=lambda: lists.count_inside(self.number, where))
 
 

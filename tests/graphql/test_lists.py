@@ -145,6 +145,34 @@ def test_nested_lists_are_pages_of_their_own(ask: Ask) -> None:
     assert fraud["outputArtifacts"]["nodes"] == [{"name": "profile"}]
 
 
+def test_nested_lists_are_filtered_each(ask: Ask) -> None:
+    found = ask("""{ pipelines { nodes { name
+      runs(filter: {states: [SUCCEEDED, FAILED], startedAfter: "2026-11-18T09:00:00Z"}) { totalCount nodes { name
+        executions(filter: {states: [FAILED]}) { totalCount nodes { name attempt } }
+        artifacts(filter: {types: ["system.Model"]}) { nodes { name } }
+        none: executions(filter: {run: "nobody"}) { totalCount nodes { name } }
+        own: executions(filter: {run: "first"}) { totalCount }
+      } } } } }""")["pipelines"]["nodes"]
+    assert {each["name"]: each["runs"]["totalCount"] for each in found} == {"customers": 0, "churn": 2, "fraud": 0}
+    none = {"totalCount": 0, "nodes": []}
+    assert next(each for each in found if each["name"] == "churn")["runs"]["nodes"] == [
+        {
+            "name": "first",
+            "executions": {"totalCount": 1, "nodes": [{"name": "fit", "attempt": 0}]},
+            "artifacts": {"nodes": [{"name": "model"}]},
+            "none": none,
+            "own": {"totalCount": 4 - 1},
+        },
+        {
+            "name": "second",
+            "executions": {"totalCount": 1, "nodes": [{"name": "fit", "attempt": 0}]},
+            "artifacts": {"nodes": []},
+            "none": none,
+            "own": {"totalCount": 0},
+        },
+    ]
+
+
 @pytest.mark.parametrize("first", [-1, 1001])
 def test_a_page_out_of_range_is_refused(post: Post, first: int) -> None:
     for query in (

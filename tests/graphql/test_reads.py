@@ -118,6 +118,20 @@ def test_a_nested_query_reads_once_per_level(counted: tuple[Post, Counter[str]])
     assert all(calls[name] <= limit for name, limit in most.items()), calls
 
 
+def test_a_name_in_a_nested_filter_is_looked_up_once(counted: tuple[Post, Counter[str]]) -> None:
+    post, calls = counted
+    answer = post(
+        '{ runs(first: 100) { nodes { executions(filter: {run: "run-1", pipeline: "long"}) { totalCount } } } }'
+    )
+    assert sum(run["executions"]["totalCount"] for run in answer["data"]["runs"]["nodes"]) == 1
+    assert dict(calls) == {
+        "list_contexts": 3,
+        "parents_of_contexts": 1,
+        "list_executions_in": 1,
+        "count_executions_in": 1,
+    }
+
+
 def test_a_lineage_reads_its_nodes_at_once(counted: tuple[Post, Counter[str]]) -> None:
     post, calls = counted
     first = post('{ artifact(uri: "s3://t/0") { id } }')["data"]["artifact"]["id"]
