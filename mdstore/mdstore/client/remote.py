@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import Message
 
+from mdstore.client import address
 from mdstore.client.client import Client
-from mdstore.errors import InvalidArgument, from_grpc
+from mdstore.errors import from_grpc
 from mdstore.wire import changes, methods
 
 SERVICE_FILES: Final = (
@@ -24,24 +24,23 @@ class RemoteClient(Client):
     """A store over gRPC."""
 
     def __init__(self, url: str) -> None:
-        """Point at `grpc://HOST:PORT`; the connection is made at the first call.
+        """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; the connection is made at the first call.
 
         Raises:
-            InvalidArgument: the URL names no host or no port.
+            InvalidArgument: as `address.parse`.
         """
-        parts = urlsplit(url)
-        if not parts.hostname or not parts.port:
-            raise InvalidArgument(f"{url!r} is no store's URL: write grpc://HOST:PORT")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self._channel = grpc.insecure_channel(
-            f"{host}:{parts.port}",
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MESSAGE_BYTES),
-                # A client that waits for its server to come back should see it within a second.
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
-        )
+        server = address.parse(url)
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+            # A client that waits for its server to come back should see it within a second.
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            *server.options,
+        ]
+        if server.credentials is None:
+            self._channel = grpc.insecure_channel(server.target, options=options)
+        else:
+            self._channel = grpc.secure_channel(server.target, server.credentials, options=options)
         self._unary: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
         for file in SERVICE_FILES:
