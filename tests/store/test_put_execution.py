@@ -214,6 +214,21 @@ class TestContexts:
         )
         assert list(response.context_ids) == [4, 4]
 
+    def test_they_are_worked_off_in_their_order(self, client: Client, nodes: Nodes) -> None:
+        renamed = nodes.new("context", id=nodes.contexts[0], name="x")
+        response = put_execution(
+            client,
+            nodes.new("execution"),
+            contexts=[nodes.new("context", name=name) for name in "ab"] + [renamed, nodes.new("context", name="c0")],
+        )
+        assert list(response.context_ids) == [4, 5, nodes.contexts[0], 6]
+        with pytest.raises(AlreadyExists):
+            put_execution(
+                client,
+                nodes.new("execution"),
+                contexts=[nodes.new("context", name="y"), renamed, renamed, nodes.new("context", name="x")],
+            )
+
     def test_a_type_that_is_not_there_is_not_found(self, client: Client, nodes: Nodes) -> None:
         with pytest.raises(NotFound):
             put_execution(client, nodes.new("execution"), contexts=[mlmd.Context(type_id=999, name="n")])

@@ -159,23 +159,35 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
     known = nodes.ids_by_type_and_name(
         tx, CONTEXT, [(context.type_id, context.name) for context in contexts if not context.HasField("id")]
     )
-    ids: list[int] = []
+    made: dict[tuple[int, str], int] = {}
+    new: dict[tuple[int, str], mlmd.Context] = {}
+
+    def make_new() -> None:
+        made.update(zip(new, nodes.create(tx, CONTEXT, list(new.values()), declared), strict=True))
+        known.update(made)
+        new.clear()
+
+    ids: list[int | tuple[int, str]] = []
     for context in contexts:
         key = (context.type_id, context.name)
         if context.HasField("id"):
+            ids.append(context.id)
             if not force_reuse:
+                # Contexts are worked off in their order, since this one may take a name or set one free.
+                make_new()
                 nodes.update_nodes(tx, CONTEXT, [context], stored, declared)
+                known = {name: there for name, there in known.items() if there != context.id} | {key: context.id}
             elif context.id not in stored:
                 raise NotFound(f"no context has the id {context.id}")
-            ids.append(context.id)
-        elif key in known:
+        elif key in known or key in new:
             if not reuse:
                 raise AlreadyExists(
                     f"context {context.name!r} of type {context.type_id} is there: set reuse_context_if_already_exist"
                 )
-            ids.append(known[key])
+            ids.append(known.get(key, key))
         else:
             nodes.check_new(CONTEXT, context, declared)
-            known[key] = nodes.create(tx, CONTEXT, [context], declared)[0]
-            ids.append(known[key])
-    return ids
+            new[key] = context
+            ids.append(key)
+    make_new()
+    return [made[found] if isinstance(found, tuple) else found for found in ids]
