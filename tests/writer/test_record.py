@@ -75,6 +75,7 @@ def test_order_and_repetition_give_the_same_store(
         assert contents(client) == expected(*names)
 
 
+@pytest.mark.slow
 @given(stops=st.lists(st.integers(1, 500), max_size=3), flush_every=st.integers(1, 60))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_beginning_again_after_a_stop_anywhere_gives_the_same_store(stops: list[int], flush_every: int) -> None:

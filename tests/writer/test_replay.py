@@ -179,6 +179,7 @@ def test_what_cannot_work_ends_in_one_line_and_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_gives_the_same_store(tmp_path: Path, store: str) -> None:
     folders = [EXAMPLES / name for name in ("story", "kfp-lineage-demo", "memo-1-first", "memo-2-second", "fanout")]
     started = time.monotonic()

@@ -169,6 +169,7 @@ def test_what_went_away_while_nobody_watched_is_closed_at_the_next_start(
     }
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again_ends_the_same(api: Api, kubeconfig: Path, store: str) -> None:
     given = of("retry") + of("memo-1-first")
     step = len(given) // 4

@@ -48,8 +48,8 @@ class _Sent:
     uses: dict[Key, tuple[Use, float]] = field(default_factory=dict)
     """Not linked yet: the use, and when it was first seen (monotonic seconds)."""
     linked: set[Key] = field(default_factory=set)
-    held: dict[str, ArtifactRecord] = field(default_factory=dict)
-    """Outputs at locations where something unknown was used; by external id."""
+    held: dict[str, tuple[ArtifactRecord, float]] = field(default_factory=dict)
+    """Outputs at locations where something unknown was used, by external id, and when they were first seen."""
     problems: frozenset[str] = frozenset()
     """Keys of what is in quarantine."""
     was_over: bool = False
@@ -197,13 +197,19 @@ class Recorder:
         waited_for = versions.unknown_versions(self._client, {artifact.uri for _, artifact in new}) if new else {}
         for sent, artifact in new:
             if artifact.uri in waited_for:
-                sent.held[artifact.external_id] = artifact
+                _, since = sent.held.get(artifact.external_id, (artifact, self._now()))
+                sent.held[artifact.external_id] = artifact, since
             else:
                 sent.held.pop(artifact.external_id, None)
 
-    def _release(self) -> None:
-        """Decide which held output is what was used before, and let all of them go."""
-        held = [(uid, artifact) for uid, sent in self._runs.items() for artifact in sent.held.values()]
+    def _release(self, limit: float) -> None:
+        """Decide which output held since `limit` or before is what was used before, and let all of them go."""
+        held = [
+            (uid, artifact)
+            for uid, sent in self._runs.items()
+            for artifact, since in sent.held.values()
+            if since <= limit
+        ]
         if not held:
             return
         by_uri: dict[str, list[ArtifactRecord]] = defaultdict(list)
@@ -321,8 +327,8 @@ class Recorder:
             MetadataError: the store did not take it all. The same call later sends it again.
         """
         self.flush()
-        self._release()
         limit = self._now() - older_than_s
+        self._release(limit)
         due = [
             (sent, key, use)
             for sent in self._runs.values()
@@ -333,6 +339,21 @@ class Recorder:
             self._link(due)
 
     def _link(self, due: list[tuple[_Sent, Key, Use]]) -> None:
+        try:
+            self._link_together(due)
+        except PASSING:
+            raise
+        except MetadataError as error:
+            if len(due) > 1:
+                for one in due:
+                    self._link([one])
+                return
+            ((sent, key, use),) = due
+            log.error("store refused a link", execution=use.execution.external_id, uri=use.uri, error=str(error))
+            sent.uses.pop(key, None)
+            sent.linked.add(key)
+
+    def _link_together(self, due: list[tuple[_Sent, Key, Use]]) -> None:
         there = versions.versions_at(self._client, {use.uri for _, _, use in due})
         requests = Requests()
         made: dict[str, list[Use]] = defaultdict(list)

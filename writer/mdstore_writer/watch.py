@@ -175,6 +175,11 @@ class Watcher:
                 pause = next(pauses)
                 log.warning("watch interrupted", source=source, reason=str(error), pause_s=round(pause, 1))
                 self._stop.wait(pause)
+            except Exception:
+                # A fault of ours. Without this thread a kind of object would go unseen while all looks well.
+                log.exception("watch failed, listing again", source=source)
+                version = None
+                self._stop.wait(next(pauses))
 
     def _list(self, resource: Resource, namespace: str | None, source: str) -> str:
         found, version = self._cluster.list(resource, namespace)
