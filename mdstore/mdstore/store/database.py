@@ -69,11 +69,12 @@ class Database:
         self.close()
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, *, must_exist: bool = False) -> Database:
     """Open the database at `url`, creating it and its tables when there is nothing.
 
     Args:
         url: as SQLAlchemy writes it; `sqlite:///FILE`, or `sqlite://` for one that is gone at the end.
+        must_exist: refuse a file that is not there, as whoever only reads should: a mistyped name would be an empty store.
 
     Raises:
         InvalidArgument: not a URL of a database that can be used.
@@ -93,6 +94,8 @@ def open_database(url: str) -> Database:
         # A file that only we know, and not ":memory:", which every connection would have for itself.
         temporary = tempfile.TemporaryDirectory(prefix="mdstore-", ignore_cleanup_errors=True)
         parsed = parsed.set(database=str(Path(temporary.name) / "metadata.db"))
+    elif must_exist and not Path(parsed.database).exists():
+        raise Unavailable(f"there is no database {url!r}: start `mdstore serve` on it first, or name another")
     try:
         engine = create_engine(
             parsed,

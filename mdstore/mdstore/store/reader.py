@@ -56,8 +56,8 @@ class Reader:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Open the database at `url` for reading; raises as `mdstore.connect`."""
-        return cls(open_database(url))
+        """Open the database at `url`, which must be there, for reading; raises as `mdstore.connect`."""
+        return cls(open_database(url, must_exist=True))
 
     @contextmanager
     def _reading(self) -> Iterator[Transaction]:
