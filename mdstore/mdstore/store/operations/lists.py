@@ -8,14 +8,17 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 
-from mdstore.errors import InvalidArgument, Unimplemented
+from mdstore.errors import InvalidArgument
 from mdstore.store import tables
+from mdstore.store.filterquery import plan as filterquery
+from mdstore.store.filterquery.plan import Plan, Scope
+from mdstore.store.filterquery.rendering import unplanned
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
 from mdstore.store.operations import nodes
 from mdstore.store.sql import Statement
@@ -42,37 +45,49 @@ Page = tuple[list[Any], str]
 @cache
 def _page(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) -> Statement:
     """The rows of a page. `scope` is "", "type" or "context"."""
+    return Statement(lambda: _page_of(kind, scope, field, ascending, continued, None))
 
-    def make() -> Any:
-        table = kind.table.c
-        key = table[field]
-        conditions: list[ColumnElement[bool]] = []
-        source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
-        if scope == "type":
-            conditions.append(table.type_id == bindparam("scope"))
-        elif scope == "context":
-            member = _MEMBERS[kind]
-            source = source.join(member, member.c[kind.owner] == table.id)
-            conditions.append(member.c.context_id == bindparam("scope"))
-        if continued:
-            at: Any = bindparam("at")
-            after: Any = bindparam("after")
-            if field == "id":
-                conditions.append(table.id > after if ascending else table.id < after)
-            elif ascending:
-                conditions.append(and_(key >= at, or_(key > bindparam("at_too"), table.id > after)))
-            else:
-                conditions.append(and_(key <= at, or_(key < bindparam("at_too"), table.id < after)))
-        order = [key] if field == "id" else [key, table.id]
-        return (
-            select(*nodes.columns(kind))
-            .select_from(source)
-            .where(*conditions)
-            .order_by(*(column.asc() if ascending else column.desc() for column in order))
-            .limit(bindparam("most"))
-        )
 
-    return Statement(make)
+@lru_cache(1024)
+def _filtered_page(plan: Plan, field: str, ascending: bool, continued: bool) -> Statement:
+    """The rows of a page that a filter leaves. Filters that differ in their literals only share it."""
+    return Statement(lambda: _page_of(plan.kind, plan.scope, field, ascending, continued, plan))
+
+
+def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: bool, plan: Plan | None) -> Any:
+    table = kind.table.c
+    conditions: list[ColumnElement[bool]] = []
+    source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
+    key: Any = table[field]
+    node_id: Any = table.id
+    if plan is not None:
+        conditions += plan.conditions()
+    if plan is not None and not plan.walks_scope:
+        # The statement goes along what the filter finds; the list's order is made of that at the end.
+        key, node_id = unplanned(key), unplanned(node_id)
+    elif scope == "type":
+        conditions.append(table.type_id == bindparam("scope"))
+    elif scope == "context":
+        member = _MEMBERS[kind]
+        source = source.join(member, member.c[kind.owner] == table.id)
+        conditions.append(member.c.context_id == bindparam("scope"))
+    if continued:
+        at: Any = bindparam("at")
+        after: Any = bindparam("after")
+        if field == "id":
+            conditions.append(node_id > after if ascending else node_id < after)
+        elif ascending:
+            conditions.append(and_(key >= at, or_(key > bindparam("at_too"), node_id > after)))
+        else:
+            conditions.append(and_(key <= at, or_(key < bindparam("at_too"), node_id < after)))
+    order = [table.id] if field == "id" else [key, table.id]
+    return (
+        select(*nodes.columns(kind))
+        .select_from(source)
+        .where(*conditions)
+        .order_by(*(column.asc() if ascending else column.desc() for column in order))
+        .limit(bindparam("most"))
+    )
 
 
 @cache
@@ -104,7 +119,7 @@ def list_nodes(
     """A page of nodes, of one type or in one context if that is given; without options all of them, by id.
 
     Raises:
-        InvalidArgument: size, order or token are wrong.
+        InvalidArgument: size, order, token or filter are wrong.
     """
     scope, scope_id = ("type", type_id) if type_id is not None else ("context", context_id)
     if scope_id is None:
@@ -123,12 +138,19 @@ def list_nodes(
             # The token names the rows at its page's end that share the last time; the list goes on behind them.
             after = max(token.listed_ids) if ascending else min(token.listed_ids)
         arguments |= {"at": at, "at_too": at, "after": after}
-    rows = tx.rows(_page(kind, scope, field, ascending, continued), most=size + 1, **arguments)
+    if options.filter_query:
+        found = filterquery.read(kind, options.filter_query)
+        plan = filterquery.plan(tx, found, Scope(scope, scope_id))
+        statement = _filtered_page(plan, field, ascending, continued)
+        arguments |= found.parameters
+    else:
+        statement = _page(kind, scope, field, ascending, continued)
+    rows = tx.rows(statement, most=size + 1, **arguments)
     page = rows[:size]
-    found = nodes.messages(tx, kind, page)
+    listed = nodes.messages(tx, kind, page)
     if len(rows) <= size:
-        return found, ""
-    return found, _encode(options, order, page)
+        return listed, ""
+    return listed, _encode(options, order, page)
 
 
 def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:
@@ -137,8 +159,6 @@ def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:
     field = _FIELDS.get(options.order_by_field.field)
     if field is None:
         raise InvalidArgument("order_by_field.field is not specified: use CREATE_TIME, LAST_UPDATE_TIME or ID")
-    if options.filter_query:
-        raise Unimplemented("filter_query is not there yet")
     return min(options.max_result_size, MOST), field, options.order_by_field.is_asc
 
 

@@ -1,0 +1,187 @@
+"""Parts of a filter as conditions on a node's row: semi-joins that SQL can take in any order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, FromClause, bindparam, literal_column, select
+from sqlalchemy.sql.selectable import Select
+
+from mdstore.store import tables
+from mdstore.store.filterquery.columns import Relation, Type
+from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row
+from mdstore.store.filterquery.parts import AnyOf, Part, Parts
+from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, unplanned
+from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
+
+_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+_NEIGHBOUR: Final = {
+    Relation.CONTEXT: CONTEXT,
+    Relation.PARENT: CONTEXT,
+    Relation.CHILD: CONTEXT,
+    Relation.ARTIFACT: ARTIFACT,
+    Relation.EXECUTION: EXECUTION,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where the rows of one property or neighbour come from."""
+
+    table: FromClause
+    node: ColumnElement[Any]
+    """The id of the node that a row belongs to."""
+    columns: Any
+    """Of the neighbour itself."""
+    kind: Kind | None
+    """Of the neighbour, if it is a node."""
+    where: Sequence[ColumnElement[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Renders parts for nodes of one kind on one database."""
+
+    kind: Kind
+    dialect: str
+
+    def holds(self, parts: Parts) -> list[ColumnElement[bool]]:
+        """Conditions on the node's row, none of which SQLite tries to begin with."""
+        return [self._one(part) for part in parts]
+
+    def begins(self, part: Part) -> ColumnElement[bool]:
+        """The same for a part with one row at most, written so that a statement can begin with it."""
+        if not part.rows:
+            return Fragment(*self._narrowed(part, {}, self.kind.table.c))
+        return self.kind.table.c.id.in_(self.found_by(part))
+
+    def found_by(self, part: Part) -> Select[Any]:
+        """The ids of the nodes of which a part with one row at most holds."""
+        if not part.rows:
+            node = self.kind.table
+            return select(node.c.id).where(Fragment(*self._narrowed(part, {}, node.c)))
+        (row,) = part.rows
+        source = _source(self.kind, row, "r")
+        narrowed = Fragment(*self._narrowed(part, {row: source}, source.columns))
+        return select(source.node).select_from(source.table).where(*source.where, narrowed)
+
+    def _one(self, part: Part | AnyOf) -> ColumnElement[bool]:
+        if isinstance(part, AnyOf):
+            pieces: list[Piece] = []
+            for alternative in part.alternatives:
+                pieces.append(" OR (" if pieces else "(")
+                for number, inner in enumerate(alternative):
+                    pieces += [" AND " if number else "", self._one(inner)]
+                pieces.append(")")
+            return Fragment("(", *pieces, ")")
+        if not part.rows:
+            assert part.condition is not None
+            return Fragment(self._renderer({}, begins=False).render(part.condition))
+        sources = {row: _source(self.kind, row, f"r{place}") for place, row in enumerate(part.rows)}
+        node = self.kind.table.c
+        inside: Select[Any] = select(literal_column("1")).select_from(*(source.table for source in sources.values()))
+        for source in sources.values():
+            inside = inside.where(source.node == node.id, *source.where)
+        if part.condition is not None:
+            inside = inside.where(Fragment(self._renderer(sources, begins=False).render(part.condition)))
+        return inside.correlate(self.kind.table).exists()
+
+    def _narrowed(self, part: Part, sources: dict[Row, _Source], columns: Any) -> list[Piece]:
+        """The condition, and what lets the index (type_id, name) find a name whose type is not known."""
+        assert part.condition is not None
+        pieces: list[Piece] = [self._renderer(sources, begins=True).render(part.condition)]
+        kind = next((source.kind for source in sources.values()), self.kind)
+        items = part.condition.args if isinstance(part.condition, Call) and part.condition.op == "and" else ()
+        items = items or (part.condition,)
+        if kind is not None and any(_names_one(item) for item in items) and not any(_types_one(item) for item in items):
+            types = select(tables.TYPE.c.id).where(tables.TYPE.c.type_kind == literal_column(str(kind.type_kind)))
+            pieces += [" AND ", columns.type_id.in_(types)]
+        return pieces
+
+    def _renderer(self, sources: dict[Row, _Source], *, begins: bool) -> Renderer:
+        plain = begins or self.dialect != "sqlite"
+
+        def element(column: Column, name: str) -> Piece:
+            columns = self.kind.table.c if column.row is None else sources[column.row].columns
+            return columns[name] if plain else unplanned(columns[name])
+
+        def render(column: Column) -> Piece:
+            if column.name == "type" and column.type is Type.STRING:
+                names = tables.TYPE.alias()
+                owner = self.kind.table.c if column.row is None else sources[column.row].columns
+                found = select(names.c.name).where(names.c.id == owner.type_id)
+                return found.correlate_except(names).scalar_subquery()
+            return element(column, column.name)
+
+        def type_is(column: Column, names: Fragment) -> Piece:
+            kind = self.kind if column.row is None else _NEIGHBOUR[column.row.relation]
+            types = tables.TYPE.alias()
+            name = types.c.name if self.dialect != "mysql" else Fragment("CAST(", types.c.name, " AS BINARY)")
+            if self.dialect == "postgresql":
+                name = Fragment("(", types.c.name, ' COLLATE "C")')
+            wanted = (
+                select(types.c.id)
+                .where(Fragment(name, names), types.c.type_kind == literal_column(str(kind.type_kind)))
+                .correlate_except(types)
+            )
+            return Fragment("(", element(column, "type_id"), " IN ", wanted.scalar_subquery(), ")")
+
+        return Renderer(self.dialect, render, type_is)
+
+
+def _names_one(item: Expression) -> bool:
+    return (
+        isinstance(item, Call)
+        and item.op in ("=", "in")
+        and isinstance(item.args[0], Column)
+        and item.args[0].name == "name"
+        and all(isinstance(arg, Literal) for arg in item.args[1:])
+    )
+
+
+def _types_one(item: Expression) -> bool:
+    return (
+        isinstance(item, Call)
+        and item.op in ("=", "in")
+        and isinstance(item.args[0], Column)
+        and item.args[0].name in ("type", "type_id")
+        and all(isinstance(arg, Literal) for arg in item.args[1:])
+    )
+
+
+def _source(kind: Kind, row: Row, alias: str) -> _Source:
+    match row.relation:
+        case Relation.PROPERTY | Relation.CUSTOM_PROPERTY:
+            table = kind.property_table.alias(alias)
+            custom = row.relation is Relation.CUSTOM_PROPERTY
+            return _Source(
+                table=table,
+                node=table.c[kind.owner],
+                columns=table.c,
+                kind=None,
+                where=(
+                    table.c.name == bindparam(None, row.key, unique=True),
+                    table.c.is_custom_property == bindparam(None, custom, unique=True),
+                ),
+            )
+        case Relation.EVENT:
+            table = tables.EVENT.alias(alias)
+            return _Source(table=table, node=table.c[kind.owner], columns=table.c, kind=None, where=())
+        case _:
+            neighbour = _NEIGHBOUR[row.relation]
+            links, node, other = _links(kind, row.relation, alias)
+            found = neighbour.table.alias(alias)
+            return _Source(
+                table=links.join(found, found.c.id == other), node=node, columns=found.c, kind=neighbour, where=()
+            )
+
+
+def _links(kind: Kind, relation: Relation, alias: str) -> tuple[Any, ColumnElement[Any], ColumnElement[Any]]:
+    """The table of links, its column of the node and its column of the neighbour."""
+    if relation in (Relation.PARENT, Relation.CHILD):
+        parents = tables.PARENT_CONTEXT.alias(f"{alias}_link")
+        ends = parents.c.context_id, parents.c.parent_context_id
+        return parents, *(ends if relation is Relation.PARENT else ends[::-1])
+    member = kind if kind is not CONTEXT else _NEIGHBOUR[relation]
+    members = _MEMBERS[member].alias(f"{alias}_link")
+    return members, members.c[kind.owner], members.c[_NEIGHBOUR[relation].owner]

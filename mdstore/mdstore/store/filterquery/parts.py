@@ -1,0 +1,137 @@
+"""A filter cut into parts, each over as few rows as possible.
+
+MLMD joins a node with one row per property and neighbour that its filter names, and asks whether any combination of
+these rows meets the whole condition. The combinations are a product, so of a context with 90,000 artifacts and as many
+executions one would never see the end. But "some a and some b with f(a) and g(b)" is "some a with f(a), and some b with
+g(b)", and the same goes for OR; so what is left to combine is only what one condition really compares.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mdstore.store.filterquery.columns import Type
+from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row, call, rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some combination of these rows meets the condition; without a condition, the rows are there."""
+
+    rows: tuple[Row, ...]
+    condition: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of the alternatives holds, each being parts that hold together."""
+
+    alternatives: tuple[tuple["Part | AnyOf", ...], ...]
+
+
+Parts = tuple[Part | AnyOf, ...]
+
+
+def cut(expression: Expression) -> Parts:
+    """The parts that together mean the expression, with a row for every property and neighbour it names."""
+    parts = _cut(_pushed(expression))
+    required = {row for part in parts if isinstance(part, Part) for row in part.rows}
+    others = (Part((row,), None) for row in rows_of(expression) if row not in required)
+    return (*parts, *others)
+
+
+def _pushed(expression: Expression, *, negated: bool = False) -> Expression:
+    """NOT moved from AND and OR to what is inside them, which in three-valued logic means the same."""
+    if isinstance(expression, Call):
+        if expression.op == "not":
+            return _pushed(expression.args[0], negated=not negated)
+        if expression.op in ("and", "or"):
+            op = {"and": "or", "or": "and"}[expression.op] if negated else expression.op
+            return call(op, tuple(_flattened(op, expression.args, negated=negated)), Type.BOOL)
+    return call("not", (expression,), Type.BOOL) if negated else expression
+
+
+def _flattened(op: str, args: Sequence[Expression], *, negated: bool) -> Iterator[Expression]:
+    for arg in args:
+        found = _pushed(arg, negated=negated)
+        if isinstance(found, Call) and found.op == op:
+            yield from found.args
+        else:
+            yield found
+
+
+def _cut(expression: Expression) -> Parts:
+    rows = rows_of(expression)
+    match expression:
+        case Call(op="and", args=args):
+            return tuple(part for group in _groups(args) for part in _cut_group(group))
+        case Call(op="or", args=args) if len(rows) > 1:
+            return (AnyOf(tuple(_cut(arg) for arg in args)),)
+        case _:
+            return (Part(rows, expression),)
+
+
+def _cut_group(group: Sequence[Expression]) -> Parts:
+    if len(group) == 1:
+        return _cut(group[0])
+    together = call("and", tuple(group), Type.BOOL)
+    return (Part(rows_of(together), together),)
+
+
+def _groups(args: Sequence[Expression]) -> list[list[Expression]]:
+    """Conditions that share rows, directly or through others, in one group; one without rows is alone."""
+    groups: list[tuple[set[Row], list[Expression]]] = []
+    for arg in args:
+        rows = set(rows_of(arg))
+        sharing = [group for group in groups if group[0] & rows]
+        merged = (
+            rows.union(*(group[0] for group in sharing)),
+            [item for group in sharing for item in group[1]] + [arg],
+        )
+        groups = [group for group in groups if group not in sharing]
+        groups.append(merged)
+    return [items for _, items in groups]
+
+
+_INDEXED_NODE = frozenset(
+    ("id", "type_id", "type", "name", "external_id", "uri", "create_time_since_epoch", "last_update_time_since_epoch")
+)
+_INDEXED_NEIGHBOUR = frozenset(("id", "type", "name", "external_id", "uri", "artifact_id", "execution_id"))
+_INDEXED_PROPERTY = frozenset(("int_value", "double_value", "string_value"))
+_EQUALITY_ONLY = frozenset(("type", "name"))
+
+
+def has_index(part: Part | AnyOf) -> bool:
+    """Whether an index finds the nodes of which a part holds."""
+    if not isinstance(part, Part) or len(part.rows) > 1 or part.condition is None:
+        return False
+    together = isinstance(part.condition, Call) and part.condition.op == "and"
+    items = part.condition.args if together and isinstance(part.condition, Call) else (part.condition,)
+    return any(_has_index(item) for item in items)
+
+
+def _has_index(item: Expression) -> bool:
+    if not isinstance(item, Call) or item.op not in ("=", "<", "<=", ">", ">=", "in", "between"):
+        return False
+    column, *values = item.args
+    if not isinstance(column, Column) or not all(isinstance(value, Literal) for value in values):
+        return False
+    if column.row is None:
+        indexed = _INDEXED_NODE
+    else:
+        indexed = _INDEXED_PROPERTY if column.row.relation.is_property else _INDEXED_NEIGHBOUR
+    if column.type is Type.INT64 and column.name == "type":
+        return False
+    return column.name in indexed and (item.op in ("=", "in") or column.name not in _EQUALITY_ONLY)
+
+
+def is_unique(part: Part | AnyOf) -> bool:
+    """Whether it holds of one node at most, without a look into the database."""
+    return (
+        isinstance(part, Part)
+        and isinstance(part.condition, Call)
+        and part.condition.op == "="
+        and isinstance(part.condition.args[0], Column)
+        and part.condition.args[0].row is None
+        and part.condition.args[0].name in ("id", "external_id")
+        and isinstance(part.condition.args[1], Literal)
+    )

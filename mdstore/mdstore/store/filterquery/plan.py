@@ -1,0 +1,205 @@
+"""How a filter is answered: which of its parts to begin with.
+
+PostgreSQL and MySQL know how many rows a condition meets and choose themselves. SQLite knows only after ANALYZE, which
+makes walks along events slow, so it gets a plan: the parts that an index serves are counted, each up to a limit, in one
+statement of a fraction of a millisecond; the one with the fewest rows begins, unless the list's own scope (the members
+of a context, the nodes of a type) has fewer; and where all of them are many, the list is walked in its order until the
+page is full. The rest of the parts are looked up per node.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select
+
+from mdstore.store import tables
+from mdstore.store.filterquery.checking import check
+from mdstore.store.filterquery.conditions import Conditions
+from mdstore.store.filterquery.expressions import Expression
+from mdstore.store.filterquery.parsing import parse
+from mdstore.store.filterquery.parts import Part, Parts, cut, has_index, is_unique
+from mdstore.store.filterquery.rendering import parameter, unplanned
+from mdstore.store.filterquery.syntax import FilterFault
+from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
+from mdstore.store.sql import OneOf, Statement, values
+from mdstore.store.transaction import Transaction
+
+MANY: Final = 10_000
+"""Beginning with so many rows ends no sooner than walking the list in its order until the page is full."""
+MOST_TEXT_KEPT: Final = 4_096
+"""Characters of a filter whose reading is remembered."""
+
+_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter query that was read and checked.
+
+    `expression` is its shape: filters of one shape differ in their `values` only and share their statements.
+    """
+
+    kind: Kind
+    expression: Expression
+    values: Sequence[int | float | str]
+
+    @property
+    def parameters(self) -> Mapping[str, int | float | str]:
+        """What its statements are run with."""
+        return {parameter(slot): value for slot, value in enumerate(self.values)}
+
+
+def read(kind: Kind, text: str) -> Filter:
+    """Read a filter over nodes of a kind.
+
+    Raises:
+        InvalidArgument: it is none; the message says where and what to write instead.
+    """
+    return _kept(kind, text) if len(text) <= MOST_TEXT_KEPT else _read(kind, text)
+
+
+def _read(kind: Kind, text: str) -> Filter:
+    try:
+        return Filter(kind, *check(kind, parse(text)))
+    except FilterFault as found:
+        raise found.in_text(text) from None
+
+
+_kept = lru_cache(1024)(_read)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a list is restricted to beside its filter."""
+
+    name: str = ""
+    """"", "type" or "context"."""
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The shape of a statement: it can be kept for all filters and scopes of the same."""
+
+    kind: Kind
+    dialect: str
+    scope: str
+    expression: Expression
+    begin: int | None
+    """Which part to begin with; None for the list itself."""
+
+    @property
+    def walks_scope(self) -> bool:
+        """Whether the statement goes along the list's scope, and not along a part of the filter."""
+        return self.begin is None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """On the node's row: the filter, and the scope where the statement does not go along it."""
+        parts = _parts(self.expression)
+        render = Conditions(self.kind, self.dialect)
+        if self.begin is None:
+            return render.holds(parts)
+        first = parts[self.begin]
+        assert isinstance(first, Part)
+        others = tuple(part for number, part in enumerate(parts) if number != self.begin)
+        return [render.begins(first), *self._scope(), *render.holds(others)]
+
+    def _scope(self) -> list[ColumnElement[bool]]:
+        node = self.kind.table.c
+        if self.scope == "type":
+            return [unplanned(node.type_id) == bindparam("scope")]
+        if self.scope == "context":
+            member = _MEMBERS[self.kind].alias("scoped")
+            inside: Select[Any] = select(literal_column("1")).where(
+                member.c.context_id == bindparam("scope"), member.c[self.kind.owner] == node.id
+            )
+            return [inside.correlate(self.kind.table).exists()]
+        return []
+
+
+@lru_cache(512)
+def _parts(expression: Expression) -> Parts:
+    return cut(expression)
+
+
+def plan(tx: Transaction, found: Filter, scope: Scope) -> Plan:
+    """Decide how to answer a filter; on SQLite that takes one statement at most."""
+    begin = _begin(tx, found, scope) if tx.dialect == "sqlite" else None
+    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin)
+
+
+def _begin(tx: Transaction, found: Filter, scope: Scope) -> int | None:
+    parts = _parts(found.expression)
+    indexed = [number for number, part in enumerate(parts) if has_index(part)]
+    if not indexed:
+        return None
+    for number in indexed:
+        if is_unique(parts[number]):
+            return number
+    counted = _counted(found.kind, tx.dialect, scope.name, found.expression)
+    ((in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
+    fewest = min(counts)
+    return indexed[counts.index(fewest)] if fewest <= in_scope and fewest < MANY else None
+
+
+@lru_cache(512)
+def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> Statement:
+    """One row: how many nodes the scope holds and each part with an index meets, all of them up to a limit."""
+
+    def make() -> Any:
+        render = Conditions(kind, dialect)
+        in_scope = _up_to(_in_scope(kind, scope), literal_column(str(MANY))) if scope else literal_column(str(MANY))
+        # No part is counted further than the scope: beyond that it is not begun with.
+        limit = in_scope + 1 if scope else literal_column(str(MANY))
+        counts = [
+            _up_to(render.found_by(part), limit)
+            for part in _parts(expression)
+            if isinstance(part, Part) and has_index(part)
+        ]
+        return select(in_scope, *counts)
+
+    return Statement(make)
+
+
+def _in_scope(kind: Kind, scope: str) -> Any:
+    if scope == "type":
+        return select(literal_column("1")).where(kind.table.c.type_id == bindparam("scope"))
+    member = _MEMBERS[kind]
+    return select(literal_column("1")).where(member.c.context_id == bindparam("scope"))
+
+
+def _up_to(rows: Any, limit: Any) -> Any:
+    return select(func.count()).select_from(rows.limit(limit).subquery()).scalar_subquery()
+
+
+@lru_cache(512)
+def _ids(plan: Plan, among: bool) -> Statement:
+    node = plan.kind.table.c
+
+    def make() -> Any:
+        # As in lists, a node whose type is gone is not there.
+        typed: Select[Any] = select(literal_column("1")).where(tables.TYPE.c.id == node.type_id)
+        statement = select(node.id).where(*plan.conditions(), typed.correlate(plan.kind.table).exists())
+        if among:
+            statement = statement.where(OneOf(node.id, "among"))
+        return statement.order_by(node.id).limit(bindparam("most"))
+
+    return Statement(make)
+
+
+def matching(tx: Transaction, kind: Kind, text: str, among: Collection[int] | None, most: int) -> Sequence[int]:
+    """The ids of up to `most` nodes that match a filter, ascending; only of those `among` these, if given.
+
+    Raises:
+        InvalidArgument: as `read`.
+    """
+    found = read(kind, text)
+    if among is not None:
+        # Few, and each is looked at.
+        chosen = Plan(kind, tx.dialect, "", found.expression, None)
+        rows = tx.rows(_ids(chosen, True), among=values(among), most=most, **found.parameters)
+    else:
+        rows = tx.rows(_ids(plan(tx, found, Scope()), False), most=most, **found.parameters)
+    return [row[0] for row in rows]
