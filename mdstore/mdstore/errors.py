@@ -22,13 +22,21 @@ and looks the code up in `STATUS`; anything else is a fault of ours.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import grpc
 
 
 class MetadataError(Exception):
     """The root of all errors that a store answers with."""
+
+    retry_after_ms: int | None = None
+    """The same request may work after so long; None when nothing is known about that."""
+
+    def retry_after(self, ms: int) -> Self:
+        """This error, with a hint when to try again."""
+        self.retry_after_ms = ms
+        return self
 
 
 class InvalidArgument(MetadataError):

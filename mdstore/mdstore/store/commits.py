@@ -7,12 +7,22 @@ runs behind a savepoint, so one that fails takes nothing of the others along.
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mdstore.errors import Aborted, FailedPrecondition, Internal, MetadataError, ResourceExhausted, Unavailable
+from mdstore.errors import (
+    Aborted,
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    MetadataError,
+    ResourceExhausted,
+    Unavailable,
+)
 from mdstore.store import change_log
 from mdstore.store.database import Database
 from mdstore.store.rpcs import Operation
@@ -35,6 +45,8 @@ def as_metadata_error(error: sqlite3.Error) -> MetadataError:
             return FailedPrecondition(f"the database cannot be written: {message}")
         case "IOERR" | "CANTOPEN" | "CORRUPT" | "NOTADB":
             return Unavailable(f"the database cannot be used: {message}")
+        case "INTERRUPT":
+            return Cancelled("the query was stopped: its caller is gone, or it took too long")
         case "TOOBIG":
             return ResourceExhausted(f"a value is too large for the database: {message}")
     return Internal(f"the database failed: {message}")
@@ -44,6 +56,7 @@ def as_metadata_error(error: sqlite3.Error) -> MetadataError:
 class _Job:
     operation: Operation
     request: Any
+    deadline: float | None
     future: "Future[Any]" = field(default_factory=Future)
     response: Any = None
     error: BaseException | None = None
@@ -53,10 +66,22 @@ class _Job:
 class Committer:
     """The writer thread of one database. Threads: any may submit."""
 
-    def __init__(self, database: Database, on_commit: Callable[[int], None]) -> None:
-        """Start the thread; `on_commit` is called on it with the newest position after each commit that changed it."""
+    def __init__(
+        self,
+        database: Database,
+        on_commit: Callable[[int], None],
+        on_group: Callable[[int, float], None] = lambda _size, _seconds: None,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            database: stays open; the caller closes it.
+            on_commit: called on the thread with the newest position after each commit that changed it.
+            on_group: called on the thread with the size of each group and the seconds that its transaction took.
+        """
         self._database = database
         self._on_commit = on_commit
+        self._on_group = on_group
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         # Between looking whether the store is open and queuing, it must not be closed: nobody would do the job.
@@ -66,9 +91,17 @@ class Committer:
         self._thread = threading.Thread(target=self._work, name="mdstore-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation, request: Any) -> "Future[Any]":
-        """Queue an operation; the future has its response once it is on disk, or its error."""
-        job = _Job(operation, request)
+    def waiting(self) -> int:
+        """How many operations wait for their turn."""
+        return self._jobs.qsize()
+
+    def submit(self, operation: Operation, request: Any, deadline: float | None = None) -> "Future[Any]":
+        """Queue an operation; the future has its response once it is on disk, or its error.
+
+        An operation whose future is cancelled, or whose `deadline` (of `time.monotonic`) has passed, before its turn
+        is not done.
+        """
+        job = _Job(operation, request, deadline)
         with self._accepting:
             if not self._closed:
                 self._jobs.put(job)
@@ -95,7 +128,11 @@ class Committer:
                     if job is None:
                         going = False
                         break
-                    if job.future.set_running_or_notify_cancel():
+                    if not job.future.set_running_or_notify_cancel():
+                        pass
+                    elif job.deadline is not None and time.monotonic() >= job.deadline:
+                        job.future.set_exception(DeadlineExceeded("the deadline passed before the turn of this write"))
+                    else:
                         group.append(job)
                     if len(group) >= GROUP:
                         break
@@ -109,6 +146,7 @@ class Committer:
             connection.close()
 
     def _commit(self, connection: Any, group: list[_Job]) -> None:
+        began = time.perf_counter()
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -123,6 +161,7 @@ class Committer:
             for job in group:
                 job.future.set_exception(job.error or failure)
             return
+        self._on_group(len(group), time.perf_counter() - began)
         for job in group:
             if job.error is not None:
                 job.future.set_exception(job.error)

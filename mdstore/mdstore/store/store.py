@@ -11,6 +11,7 @@ from mdstore.errors import InvalidArgument, Unimplemented
 from mdstore.store import change_log
 from mdstore.store.commits import Committer, as_metadata_error
 from mdstore.store.database import Database, open_database
+from mdstore.store.interruption import Interruption
 from mdstore.store.rpcs import RPCS, Mode, Rpc
 from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes
@@ -26,7 +27,8 @@ class Store:
         """Work on an open database; `Store.open` opens one."""
         self.database = database
         self._listeners: list[Callable[[int], None]] = []
-        self._committer = Committer(database, self._notify)
+        self._group_listeners: list[Callable[[int, float], None]] = []
+        self._committer = Committer(database, self._notify, self._notify_group)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -44,14 +46,25 @@ class Store:
             raise Unimplemented(f"{method.rpartition('/')[2]} is not implemented")
         return rpc
 
-    def submit(self, rpc: Rpc, request: Any) -> "Future[Any]":
-        """Queue a write; the future is done once it is on disk."""
-        return self._committer.submit(rpc.operation, request)
+    def submit(self, rpc: Rpc, request: Any, deadline: float | None = None) -> "Future[Any]":
+        """Queue a write; the future is done once it is on disk. As `Committer.submit`."""
+        return self._committer.submit(rpc.operation, request, deadline)
 
-    def read(self, rpc: Rpc, request: Any) -> Any:
-        """Answer a read on this thread."""
+    def writes_waiting(self) -> int:
+        """How many writes wait for their turn."""
+        return self._committer.waiting()
+
+    def read(self, rpc: Rpc, request: Any, interruption: Interruption | None = None) -> Any:
+        """Answer a read on this thread.
+
+        Raises:
+            Cancelled: it was stopped by `interruption`.
+        """
         with self.reading() as tx:
-            return rpc.operation(tx, request)
+            if interruption is None:
+                return rpc.operation(tx, request)
+            with tx.interruptible(interruption):
+                return rpc.operation(tx, request)
 
     def call(self, method: str, request: Any) -> Any:
         """Answer any unary RPC on this thread, waiting for the disk when it writes."""
@@ -68,6 +81,15 @@ class Store:
         """Call `listener` with the newest position after each commit, on the writer's thread; returns how to stop."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def on_group(self, listener: Callable[[int, float], None]) -> Callable[[], None]:
+        """Call `listener` with each group's size and seconds, on the writer's thread; returns how to stop."""
+        self._group_listeners.append(listener)
+        return lambda: self._group_listeners.remove(listener)
+
+    def _notify_group(self, size: int, seconds: float) -> None:
+        for listener in tuple(self._group_listeners):
+            listener(size, seconds)
 
     def _notify(self, seq: int) -> None:
         for listener in tuple(self._listeners):

@@ -2,11 +2,13 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mdstore.errors import AlreadyExists
+from mdstore.store.interruption import Interruption
 from mdstore.store.sql import Statement
 from mdstore.wire import changes
 
@@ -55,6 +57,14 @@ class Transaction:
         self.known_types: dict[int, Declaration] = {}
         """Types that were read in this transaction, by id."""
         self._next_ids: dict[str, int] = {}
+        self._interruption: Interruption | None = None
+
+    @contextmanager
+    def interruptible(self, interruption: Interruption) -> Iterator[None]:
+        """Inside the block, `interruption` stops the queries of this transaction."""
+        self._interruption = interruption
+        with interruption.covering(self._cursor.connection):
+            yield
 
     def rows(self, statement: Statement, **parameters: Any) -> Sequence[Row]:
         """Run a query and return all its rows."""
@@ -68,6 +78,8 @@ class Transaction:
         return self._fetch(text, parameters)
 
     def _fetch(self, text: str, arguments: Sequence[Any]) -> Sequence[Row]:
+        if self._interruption is not None:
+            self._interruption.check()
         try:
             rows: Sequence[Row] = self._cursor.execute(text, arguments).fetchall()
         except sqlite3.OperationalError as error:
