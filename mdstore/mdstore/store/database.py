@@ -74,7 +74,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Database:
 
     Args:
         url: as SQLAlchemy writes it; `sqlite:///FILE`, or `sqlite://` for one that is gone at the end.
-        must_exist: refuse a file that is not there, as whoever only reads should: a mistyped name would be an empty store.
+        must_exist: refuse a file that is not there, as who only reads should: a mistyped name would be an empty store.
 
     Raises:
         InvalidArgument: not a URL of a database that can be used.
