@@ -32,15 +32,15 @@ class NodeKey(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """An id of this store. Counts only when the node is in the context of type `in_context_type` and name
-    `in_context_name`, so that an id that was heard of elsewhere cannot hit a stranger.
+    """An id of this store. With `in_context_type` and `in_context_name` it counts only when the node is in that context
+    (a context: when that is its parent), so that an id that was heard of elsewhere cannot hit a stranger.
     """
     in_context_type: _builtins.str
     in_context_name: _builtins.str
     external_id: _builtins.str
     """Identity of nodes that observers create."""
     type: _builtins.str
-    """Identity of contexts, and of named nodes."""
+    """Identity of contexts, and of named nodes; only together."""
     name: _builtins.str
     def __init__(
         self,
@@ -62,8 +62,9 @@ Global___NodeKey: _TypeAlias = NodeKey  # noqa: Y015
 
 @_typing.final
 class NodeRecord(_message.Message):
-    """A node as it was seen. Created when no node has the key; otherwise merged: what is set here is written, what is not
-    set stays. A node of which nothing changes is not touched, and its update time does not move.
+    """A node as it was seen. Created when no node has the key, which then needs an external id or a name; otherwise merged:
+    what is set here is written, what is not set stays. A node that has no external id gets the key's, unless that is taken.
+    A node of which nothing changes is not touched, and its update time does not move.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

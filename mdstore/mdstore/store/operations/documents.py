@@ -76,8 +76,8 @@ def list_documents(tx: Transaction, request: ingestion.ListDocumentsRequest) -> 
         in_collection=request.collection,
         after=request.after_key,
         prefix=request.key_prefix,
-        # The last code point: nothing that begins with the prefix sorts behind it.
-        behind_prefix=request.key_prefix + "\U0010ffff",
+        # The last code point, as often as a key may have it: nothing that begins with the prefix sorts behind it.
+        behind_prefix=request.key_prefix + "\U0010ffff" * (KEY_CHARACTERS + 1),
         most=request.limit if request.limit > 0 else DEFAULT_LIMIT,
     )
     response = ingestion.ListDocumentsResponse()

@@ -16,7 +16,12 @@ from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
 from mdstore.wire import ingestion, mlmd
 
-_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
+# Where it is written which context a node is in, and by which columns: for a context, that is its parent.
+_MEMBERS: Final = {
+    ARTIFACT: (tables.ATTRIBUTION, "artifact_id", "context_id"),
+    EXECUTION: (tables.ASSOCIATION, "execution_id", "context_id"),
+    CONTEXT: (tables.PARENT_CONTEXT, "context_id", "parent_context_id"),
+}
 _E = tables.EVENT.c
 _EVENTS_THERE: Final = Statement(
     lambda: select(_E.artifact_id, _E.execution_id, _E.type).where(
@@ -27,19 +32,19 @@ _EVENTS_THERE: Final = Statement(
 
 @cache
 def _ids_in_context(kind: Kind) -> Statement:
-    member = _MEMBERS[kind].c
+    members, node, context = _MEMBERS[kind]
     return Statement(
         lambda: (
-            select(member[kind.owner])
+            select(members.c[node])
             .select_from(
-                _MEMBERS[kind]
-                .join(tables.CONTEXT, tables.CONTEXT.c.id == member.context_id)
-                .join(tables.TYPE, tables.TYPE.c.id == tables.CONTEXT.c.type_id)
+                members.join(tables.CONTEXT, tables.CONTEXT.c.id == members.c[context]).join(
+                    tables.TYPE, tables.TYPE.c.id == tables.CONTEXT.c.type_id
+                )
             )
             .where(
                 tables.TYPE.c.name == bindparam("type_name"),
                 tables.CONTEXT.c.name == bindparam("context_name"),
-                OneOf(member[kind.owner], "ids"),
+                OneOf(members.c[node], "ids"),
             )
         )
     )
@@ -79,7 +84,7 @@ class _Resolver:
     def _load_ids(self, keys: Sequence[ingestion.NodeKey]) -> None:
         for guard in {(key.in_context_type, key.in_context_name) for key in keys}:
             wanted = {key.id for key in keys if (key.in_context_type, key.in_context_name) == guard}
-            if guard[0] and self._kind in _MEMBERS:
+            if guard != ("", ""):
                 rows = self._tx.rows(
                     _ids_in_context(self._kind), type_name=guard[0], context_name=guard[1], ids=values(wanted)
                 )
@@ -101,14 +106,12 @@ class _Resolver:
         """Whether a node has this external id."""
         return external_id in self._by_external_id
 
-    def add(self, key: ingestion.NodeKey, node_id: int, type_name: str, name: str) -> None:
-        """Remember a node under everything that it can be called by."""
-        if key.external_id:
-            self._by_external_id.setdefault(key.external_id, node_id)
-        if key.name:
-            self._by_name.setdefault((key.type, key.name), node_id)
-        if name:
-            self._by_name.setdefault((type_name, name), node_id)
+    def add(self, node: Any, node_id: int, type_name: str) -> None:
+        """Remember a node that is new, or has got an external id, under what it is called by from now on."""
+        if node.external_id:
+            self._by_external_id.setdefault(node.external_id, node_id)
+        if node.name:
+            self._by_name.setdefault((type_name, node.name), node_id)
 
     def settle(self, ids: Sequence[int]) -> None:
         """Replace the places of new nodes by their ids."""
@@ -218,13 +221,18 @@ def _merge_all(
             node = _new(kind, record, type_ids)
             new.append(node)
             found = -len(new)
-            resolver.add(record.key, found, record.type or record.key.type, node.name)
+            resolver.add(node, found, record.type or record.key.type)
         elif found >= 0 and found not in merged:
             node = merged[found] = kind.message()
             node.CopyFrom(stored[found])
         else:
             node = merged[found] if found >= 0 else new[-found - 1]
-        _merge(kind, node, record, resolver)
+        external_id = record.key.external_id
+        if external_id and not node.HasField("external_id") and not resolver.is_taken(external_id):
+            # Found by another name: from now on it is found by this one as well.
+            node.external_id = external_id
+            resolver.add(node, found, record.type or record.key.type)
+        _merge(kind, node, record)
         slots.append(found)
     declared = nodes.declarations_for(tx, kind, new, stored)
     nodes.update_nodes(tx, kind, list(merged.values()), stored, declared)
@@ -236,24 +244,27 @@ def _merge_all(
 
 
 def _new(kind: Kind, record: ingestion.NodeRecord, type_ids: dict[str, int]) -> Any:
-    type_name = record.type or record.key.type
+    key = record.key
+    type_name = record.type or key.type
     if not type_name:
-        raise InvalidArgument(f"no {kind.label} has the key {_describe(record.key)}, and without a type it is not made")
+        raise InvalidArgument(f"no {kind.label} has the key {_describe(key)}, and without a type it is not made")
+    # What it is made with must be what it is found by, or the same request again would make another one.
+    if not (key.external_id or key.name):
+        raise InvalidArgument(f"no {kind.label} has the key {_describe(key)}, and without a name in it none is made")
+    if key.name and (type_name != key.type or (record.name and record.name != key.name)):
+        raise InvalidArgument(f"the new {kind.label} {_describe(key)} has another type or name than its key")
     node = kind.message(type_id=type_ids[type_name])
-    name = record.name or record.key.name
+    name = record.name or key.name
     if name:
         node.name = check_text(f"the {kind.label}'s name", name)
     elif kind is CONTEXT:
-        raise InvalidArgument(f"the new context {_describe(record.key)} has no name")
-    if record.key.external_id:
-        node.external_id = record.key.external_id
+        raise InvalidArgument(f"the new context {_describe(key)} has no name")
+    if key.external_id:
+        node.external_id = key.external_id
     return node
 
 
-def _merge(kind: Kind, node: Any, record: ingestion.NodeRecord, resolver: _Resolver) -> None:
-    if record.key.external_id and not node.HasField("external_id") and not resolver.is_taken(record.key.external_id):
-        # Found by another name: from now on it is found by this one as well.
-        node.external_id = record.key.external_id
+def _merge(kind: Kind, node: Any, record: ingestion.NodeRecord) -> None:
     if record.HasField("uri"):
         if not kind.has_uri:
             raise InvalidArgument(f"an {kind.label} has no uri")
@@ -270,6 +281,8 @@ def _merge(kind: Kind, node: Any, record: ingestion.NodeRecord, resolver: _Resol
 def _merge_state(kind: Kind, node: Any, record: ingestion.NodeRecord) -> None:
     if kind.state is None:
         raise InvalidArgument(f"a {kind.label} has no state")
+    if record.state not in kind.message.State.values():
+        raise InvalidArgument(f"no {kind.label} can be in the state {record.state}")
     if kind is ARTIFACT:
         node.state = record.state
         return
