@@ -2,20 +2,28 @@
 
 import mdstore
 with mdstore.connect("grpc://127.0.0.1:8080") as store: ...
+async with mdstore.connect_async("grpc://127.0.0.1:8080") as store: ...
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from mdstore.client.connect import connect
+    from mdstore.client.connect import connect, connect_async
+    from mdstore.client.retry import Retry
 
-__all__ = ["connect"]
+__all__ = ["Retry", "connect", "connect_async"]
+
+_WHERE: Final = {
+    "Retry": "mdstore.client.retry",
+    "connect": "mdstore.client.connect",
+    "connect_async": "mdstore.client.connect",
+}
 
 
 def __getattr__(name: str) -> object:
     # grpc takes 0.2 s to import, which the `mdstore` command need not wait for.
-    if name == "connect":
-        from mdstore.client.connect import connect  # noqa: PLC0415 - see above
-
-        return connect
+    if name in _WHERE:
+        found: object = getattr(import_module(_WHERE[name]), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -185,9 +185,9 @@ def test_a_closed_store_refuses_calls(url: str) -> None:
     client = mdstore.connect(url)
     client.close()
     client.close()
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(FailedPrecondition, match="closed"):
         call(client, "GetArtifacts")
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(FailedPrecondition, match="closed"):
         put_type(client, "artifact")
 
 

@@ -1,15 +1,17 @@
-"""A store over gRPC."""
+"""A store over gRPC, for those who wait and for asyncio."""
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any, Final, NamedTuple
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
 
 from mdstore.client import address
-from mdstore.client.client import Client
-from mdstore.errors import from_grpc
-from mdstore.wire import changes, methods
+from mdstore.client.client import AsyncClient, Client
+from mdstore.client.retry import Retry
+from mdstore.errors import MetadataError, from_grpc
+from mdstore.wire import methods
 
 SERVICE_FILES: Final = (
     "ml_metadata/proto/metadata_store_service.proto",
@@ -20,63 +22,96 @@ MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """As much as Kubeflow Pipelines' client accepts; gRPC's own 4 MB break on long lists."""
 
 
+class _Wire(NamedTuple):
+    """A channel and what calls each method on it."""
+
+    channel: Any
+    unary: dict[str, Any]
+    streams: dict[str, Any]
+
+
+def _wire(grpc_or_aio: Any, url: str) -> _Wire:
+    """Point `grpc` or `grpc.aio` at a server; the connection is made at the first call.
+
+    Raises:
+        InvalidArgument: as `address.parse`.
+    """
+    server = address.parse(url)
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        # A client that waits for its server to come back should see it within a second.
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        *server.options,
+    ]
+    if server.credentials is None:
+        channel = grpc_or_aio.insecure_channel(server.target, options=options)
+    else:
+        channel = grpc_or_aio.secure_channel(server.target, server.credentials, options=options)
+    wire = _Wire(channel, {}, {})
+    for file in SERVICE_FILES:
+        for path, request, response, streams in methods(file):
+            make = channel.unary_stream if streams else channel.unary_unary
+            (wire.streams if streams else wire.unary)[path] = make(
+                path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+            )
+    return wire
+
+
+def _error(error: grpc.RpcError) -> MetadataError:
+    return from_grpc(error.code(), error.details() or str(error.code()))
+
+
 class RemoteClient(Client):
     """A store over gRPC."""
 
-    def __init__(self, url: str) -> None:
-        """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; the connection is made at the first call.
+    def __init__(self, url: str, retry: Retry) -> None:
+        """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; raises as `address.parse`."""
+        super().__init__(retry)
+        self._wire = _wire(grpc, url)
 
-        Raises:
-            InvalidArgument: as `address.parse`.
-        """
-        server = address.parse(url)
-        options = [
-            ("grpc.max_receive_message_length", MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_BYTES),
-            # A client that waits for its server to come back should see it within a second.
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            *server.options,
-        ]
-        if server.credentials is None:
-            self._channel = grpc.insecure_channel(server.target, options=options)
-        else:
-            self._channel = grpc.secure_channel(server.target, server.credentials, options=options)
-        self._unary: dict[str, Any] = {}
-        self._streams: dict[str, Any] = {}
-        for file in SERVICE_FILES:
-            for path, request, response, streams in methods(file):
-                make = self._channel.unary_stream if streams else self._channel.unary_unary
-                into = self._streams if streams else self._unary
-                into[path] = make(
-                    path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
-                )
-
-    def _call(self, method: str, request: Message, timeout: float | None) -> Any:
+    def _once(self, method: str, request: Message, timeout: float | None) -> Any:
         try:
-            return self._unary[method](request, timeout=timeout)
+            return self._wire.unary[method](request, timeout=timeout)
         except grpc.RpcError as error:
-            raise from_grpc(error.code(), error.details() or str(error.code())) from error
+            raise _error(error) from error
 
     def _stream(self, method: str, request: Message) -> Iterator[Any]:
-        call = self._streams[method](request)
+        call = self._wire.streams[method](request)
         try:
             yield from call
         except grpc.RpcError as error:
-            raise from_grpc(error.code(), error.details() or str(error.code())) from error
+            raise _error(error) from error
         finally:
             call.cancel()
 
-    def follow(
-        self, from_seq: int = 1, *, once: bool = False, max_commits: int = 0
-    ) -> Iterator[changes.FollowResponse]:
-        """The commits from position `from_seq` on, in order and without gaps; endless unless `once`."""
-        request = changes.FollowRequest(from_seq=from_seq, once=once, max_commits=max_commits)
-        return self._stream("/mdstore.v1.ChangeFeed/Follow", request)
+    def _release(self) -> None:
+        self._wire.channel.close()
 
-    def snapshot(self, at_seq: int = 0) -> Iterator[changes.SnapshotResponse]:
-        """Everything at one position, in pages; 0 is the newest position."""
-        return self._stream("/mdstore.v1.ChangeFeed/Snapshot", changes.SnapshotRequest(at_seq=at_seq))
 
-    def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+class AsyncRemoteClient(AsyncClient):
+    """A store over gRPC, on one event loop."""
+
+    def __init__(self, url: str, retry: Retry) -> None:
+        """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; raises as `address.parse`. On the event loop."""
+        super().__init__(retry)
+        self._wire = _wire(grpc.aio, url)
+
+    async def _once(self, method: str, request: Message, timeout: float | None) -> Any:
+        try:
+            return await self._wire.unary[method](request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise _error(error) from error
+
+    async def _stream(self, method: str, request: Message) -> AsyncGenerator[Any, None]:
+        call = self._wire.streams[method](request)
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise _error(error) from error
+        finally:
+            call.cancel()
+
+    async def _release(self) -> None:
+        await self._wire.channel.close()
