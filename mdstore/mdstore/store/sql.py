@@ -37,6 +37,10 @@ class OneOf(ColumnElement[bool]):
         self.column = column
         self.parameter: BindParameter[Any] = bindparam(parameter)
 
+    def self_group(self, against: Any = None) -> "OneOf":  # noqa: ARG002 (SQLAlchemy's signature)
+        """As it is: what SQLAlchemy would write around a condition, ` = 1`, keeps SQLite from using any index."""
+        return self
+
 
 @compiles(OneOf, "sqlite")
 def _sqlite_one_of(element: OneOf, compiler: SQLCompiler, **kw: Any) -> str:
