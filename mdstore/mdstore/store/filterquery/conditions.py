@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, bindparam, literal_column, select
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select, bindparam, literal_column, select, union_all
 
 from mdstore.store import tables
 from mdstore.store.filterquery.columns import Relation, Type
 from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row
-from mdstore.store.filterquery.parts import AnyOf, Part, Parts
+from mdstore.store.filterquery.parts import AnyOf, Part, Parts, has_index
 from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, unplanned
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 
@@ -49,21 +48,26 @@ class Conditions:
         """Conditions on the node's row, none of which SQLite tries to begin with."""
         return [self._one(part) for part in parts]
 
-    def begins(self, part: Part) -> ColumnElement[bool]:
-        """The same for a part with one row at most, written so that a statement can begin with it."""
-        if not part.rows:
+    def begins(self, part: Part | AnyOf) -> ColumnElement[bool]:
+        """A condition that `part` implies, written so that a statement can begin with it."""
+        if isinstance(part, Part) and not part.rows:
             return Fragment(*self._narrowed(part, {}, self.kind.table.c))
         return self.kind.table.c.id.in_(self.found_by(part))
 
-    def found_by(self, part: Part) -> Select[Any]:
-        """The ids of the nodes of which a part with one row at most holds."""
+    def found_by(self, part: Part | AnyOf, *, ids: bool = True) -> Select[Any] | CompoundSelect[Any]:
+        """The ids of the nodes of which a part may hold by what has an index in it; without `ids`, only their rows."""
+        if isinstance(part, AnyOf):
+            first = (next(inner for inner in inners if has_index(inner)) for inners in part.alternatives)
+            return union_all(*(self.found_by(inner, ids=ids) for inner in first))
         if not part.rows:
             node = self.kind.table
-            return select(node.c.id).where(Fragment(*self._narrowed(part, {}, node.c)))
+            found: ColumnElement[Any] = node.c.id if ids else literal_column("1")
+            return select(found).select_from(node).where(Fragment(*self._narrowed(part, {}, node.c)))
         (row,) = part.rows
         source = _source(self.kind, row, "r")
         narrowed = Fragment(*self._narrowed(part, {row: source}, source.columns))
-        return select(source.node).select_from(source.table).where(*source.where, narrowed)
+        found = source.node if ids else literal_column("1")
+        return select(found).select_from(source.table).where(*source.where, narrowed)
 
     def _one(self, part: Part | AnyOf) -> ColumnElement[bool]:
         if isinstance(part, AnyOf):
@@ -93,7 +97,8 @@ class Conditions:
         kind = next((source.kind for source in sources.values()), self.kind)
         items = part.condition.args if isinstance(part.condition, Call) and part.condition.op == "and" else ()
         items = items or (part.condition,)
-        if kind is not None and any(_names_one(item) for item in items) and not any(_types_one(item) for item in items):
+        typed = any(_picks(item, "type", "type_id") for item in items)
+        if kind is not None and any(_picks(item, "name") for item in items) and not typed:
             types = select(tables.TYPE.c.id).where(tables.TYPE.c.type_kind == literal_column(str(kind.type_kind)))
             pieces += [" AND ", columns.type_id.in_(types)]
         return pieces
@@ -129,23 +134,18 @@ class Conditions:
         return Renderer(self.dialect, render, type_is)
 
 
-def _names_one(item: Expression) -> bool:
+def _picks(item: Expression, *names: str) -> bool:
+    """Whether a condition picks values of one of these columns."""
+    if not isinstance(item, Call):
+        return False
+    if item.op == "or":
+        return all(_picks(arg, *names) for arg in item.args)
+    column, *values = item.args
     return (
-        isinstance(item, Call)
-        and item.op in ("=", "in")
-        and isinstance(item.args[0], Column)
-        and item.args[0].name == "name"
-        and all(isinstance(arg, Literal) for arg in item.args[1:])
-    )
-
-
-def _types_one(item: Expression) -> bool:
-    return (
-        isinstance(item, Call)
-        and item.op in ("=", "in")
-        and isinstance(item.args[0], Column)
-        and item.args[0].name in ("type", "type_id")
-        and all(isinstance(arg, Literal) for arg in item.args[1:])
+        item.op in ("=", "in")
+        and isinstance(column, Column)
+        and column.name in names
+        and all(isinstance(value, Literal) for value in values)
     )
 
 

@@ -101,27 +101,32 @@ _EQUALITY_ONLY = frozenset(("type", "name"))
 
 
 def has_index(part: Part | AnyOf) -> bool:
-    """Whether an index finds the nodes of which a part holds."""
-    if not isinstance(part, Part) or len(part.rows) > 1 or part.condition is None:
+    """Whether indexes find the nodes of which a part holds, or a few more."""
+    if isinstance(part, AnyOf):
+        return all(any(has_index(inner) for inner in alternative) for alternative in part.alternatives)
+    if len(part.rows) > 1 or part.condition is None:
         return False
-    together = isinstance(part.condition, Call) and part.condition.op == "and"
-    items = part.condition.args if together and isinstance(part.condition, Call) else (part.condition,)
-    return any(_has_index(item) for item in items)
+    return _has_index(part.condition, part.rows[0] if part.rows else None)
 
 
-def _has_index(item: Expression) -> bool:
-    if not isinstance(item, Call) or item.op not in ("=", "<", "<=", ">", ">=", "in", "between"):
+def _has_index(item: Expression, row: Row | None) -> bool:
+    if not isinstance(item, Call):
+        return False
+    if item.op == "and":
+        return any(_has_index(arg, row) for arg in item.args)
+    if item.op == "or":
+        return all(_has_index(arg, row) for arg in item.args)
+    if item.op not in ("=", "<", "<=", ">", ">=", "in", "between"):
         return False
     column, *values = item.args
-    if not isinstance(column, Column) or not all(isinstance(value, Literal) for value in values):
+    if not isinstance(column, Column) or column.row != row or not all(isinstance(value, Literal) for value in values):
         return False
-    if column.row is None:
-        indexed = _INDEXED_NODE
-    else:
-        indexed = _INDEXED_PROPERTY if column.row.relation.is_property else _INDEXED_NEIGHBOUR
-    if column.type is Type.INT64 and column.name == "type":
-        return False
-    return column.name in indexed and (item.op in ("=", "in") or column.name not in _EQUALITY_ONLY)
+    if column.name == "type" and column.type is Type.INT64:
+        return False  # an event's
+    indexed = (row is None and _INDEXED_NODE) or (row and row.relation.is_property and _INDEXED_PROPERTY)
+    return column.name in (indexed or _INDEXED_NEIGHBOUR) and (
+        item.op in ("=", "in") or column.name not in _EQUALITY_ONLY
+    )
 
 
 def is_unique(part: Part | AnyOf) -> bool:

@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal_column, select
 
 from mdstore.store import tables
 from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
 from mdstore.store.filterquery.expressions import Expression
 from mdstore.store.filterquery.parsing import parse
-from mdstore.store.filterquery.parts import Part, Parts, cut, has_index, is_unique
+from mdstore.store.filterquery.parts import AnyOf, Parts, cut, has_index, is_unique
 from mdstore.store.filterquery.rendering import parameter, unplanned
 from mdstore.store.filterquery.syntax import FilterFault
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
 
+FEW: Final = 200
+"""Rows of which it does not matter how many there are."""
 MANY: Final = 10_000
 """Beginning with so many rows ends no sooner than walking the list in its order until the page is full."""
 MOST_TEXT_KEPT: Final = 4_096
@@ -89,22 +91,20 @@ class Plan:
     expression: Expression
     begin: int | None
     """Which part to begin with; None for the list itself."""
-
-    @property
-    def walks_scope(self) -> bool:
-        """Whether the statement goes along the list's scope, and not along a part of the filter."""
-        return self.begin is None
+    along_scope: bool
+    """Whether the statement goes along the list's scope; else it looks at each node whether it is in the scope."""
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """On the node's row: the filter, and the scope where the statement does not go along it."""
         parts = _parts(self.expression)
         render = Conditions(self.kind, self.dialect)
+        found = [] if self.along_scope else self._scope()
         if self.begin is None:
-            return render.holds(parts)
+            return [*found, *render.holds(parts)]
         first = parts[self.begin]
-        assert isinstance(first, Part)
-        others = tuple(part for number, part in enumerate(parts) if number != self.begin)
-        return [render.begins(first), *self._scope(), *render.holds(others)]
+        # What begins is all of a part, or more than that when the part has alternatives.
+        others = [part for part in parts if part is not first or isinstance(first, AnyOf)]
+        return [render.begins(first), *found, *render.holds(tuple(others))]
 
     def _scope(self) -> list[ColumnElement[bool]]:
         node = self.kind.table.c
@@ -126,22 +126,26 @@ def _parts(expression: Expression) -> Parts:
 
 def plan(tx: Transaction, found: Filter, scope: Scope) -> Plan:
     """Decide how to answer a filter; on SQLite that takes one statement at most."""
-    begin = _begin(tx, found, scope) if tx.dialect == "sqlite" else None
-    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin)
+    begin, along_scope = _choose(tx, found, scope) if tx.dialect == "sqlite" else (None, True)
+    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin, along_scope)
 
 
-def _begin(tx: Transaction, found: Filter, scope: Scope) -> int | None:
+def _choose(tx: Transaction, found: Filter, scope: Scope) -> tuple[int | None, bool]:
+    """The part to begin with, or None; and whether to go along the scope."""
     parts = _parts(found.expression)
     indexed = [number for number, part in enumerate(parts) if has_index(part)]
-    if not indexed:
-        return None
     for number in indexed:
         if is_unique(parts[number]):
-            return number
+            return number, False
+    if not indexed and not scope.name:
+        return None, True
     counted = _counted(found.kind, tx.dialect, scope.name, found.expression)
     ((in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
-    fewest = min(counts)
-    return indexed[counts.index(fewest)] if fewest <= in_scope and fewest < MANY else None
+    fewest = min(counts, default=MANY)
+    if fewest <= in_scope and fewest < MANY:
+        return indexed[counts.index(fewest)], False
+    # The nodes of a type are not kept in any order, so a page of many of them is sooner found in the list as a whole.
+    return None, scope.name != "type" or in_scope < MANY
 
 
 @lru_cache(512)
@@ -150,15 +154,14 @@ def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> St
 
     def make() -> Any:
         render = Conditions(kind, dialect)
-        in_scope = _up_to(_in_scope(kind, scope), literal_column(str(MANY))) if scope else literal_column(str(MANY))
-        # No part is counted further than the scope: beyond that it is not begun with.
-        limit = in_scope + 1 if scope else literal_column(str(MANY))
-        counts = [
-            _up_to(render.found_by(part), limit)
-            for part in _parts(expression)
-            if isinstance(part, Part) and has_index(part)
-        ]
-        return select(in_scope, *counts)
+        counted = [render.found_by(part, ids=False) for part in _parts(expression) if has_index(part)]
+        in_scope = [_in_scope(kind, scope)] if scope else []
+        # First a short look: when it finds that anything is few, that is enough.
+        looks = [_up_to(rows, literal_column(str(FEW))) for rows in (*in_scope, *counted)]
+        few = select((func.min(*looks) if len(looks) > 1 else looks[0]).label("found")).cte("few")
+        limit = select(case((few.c.found < FEW, FEW), else_=MANY)).scalar_subquery()
+        columns = [_up_to(rows, limit) for rows in (*in_scope, *counted)]
+        return select(*([] if scope else [literal_column(str(MANY))]), *columns)
 
     return Statement(make)
 
@@ -166,8 +169,7 @@ def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> St
 def _in_scope(kind: Kind, scope: str) -> Any:
     if scope == "type":
         return select(literal_column("1")).where(kind.table.c.type_id == bindparam("scope"))
-    member = _MEMBERS[kind]
-    return select(literal_column("1")).where(member.c.context_id == bindparam("scope"))
+    return select(literal_column("1")).where(_MEMBERS[kind].c.context_id == bindparam("scope"))
 
 
 def _up_to(rows: Any, limit: Any) -> Any:
@@ -198,7 +200,7 @@ def matching(tx: Transaction, kind: Kind, text: str, among: Collection[int] | No
     found = read(kind, text)
     if among is not None:
         # Few, and each is looked at.
-        chosen = Plan(kind, tx.dialect, "", found.expression, None)
+        chosen = Plan(kind, tx.dialect, "", found.expression, None, True)
         rows = tx.rows(_ids(chosen, True), among=values(among), most=most, **found.parameters)
     else:
         rows = tx.rows(_ids(plan(tx, found, Scope()), False), most=most, **found.parameters)

@@ -62,15 +62,19 @@ def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: boo
     node_id: Any = table.id
     if plan is not None:
         conditions += plan.conditions()
-    if plan is not None and not plan.walks_scope:
+    if plan is not None and plan.begin is not None:
         # The statement goes along what the filter finds; the list's order is made of that at the end.
         key, node_id = unplanned(key), unplanned(node_id)
+    if plan is not None and not plan.along_scope:
+        pass
     elif scope == "type":
         conditions.append(table.type_id == bindparam("scope"))
     elif scope == "context":
         member = _MEMBERS[kind]
         source = source.join(member, member.c[kind.owner] == table.id)
         conditions.append(member.c.context_id == bindparam("scope"))
+        # Members are kept in the order of their ids.
+        node_id = member.c[kind.owner]
     if continued:
         at: Any = bindparam("at")
         after: Any = bindparam("after")
@@ -80,7 +84,9 @@ def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: boo
             conditions.append(and_(key >= at, or_(key > bindparam("at_too"), node_id > after)))
         else:
             conditions.append(and_(key <= at, or_(key < bindparam("at_too"), node_id < after)))
-    order = [table.id] if field == "id" else [key, table.id]
+    order = [node_id if plan is None or plan.begin is None else table.id]
+    if field != "id":
+        order = [key, table.id]
     return (
         select(*nodes.columns(kind))
         .select_from(source)
