@@ -21,6 +21,7 @@ IMPORTER_EXECUTION: Final = "system.ImporterExecution"
 
 # Artifact types
 ARTIFACT: Final = "system.Artifact"
+METRICS: Final = "system.Metrics"
 LOG: Final = "Log"
 """What a step printed. Ours: KFP gives its logs the type `system.Artifact`, which lineage cannot tell from data."""
 
@@ -71,6 +72,8 @@ class Property:
     RESUBMITTED_FROM: Final = "resubmitted_from"
     PRODUCED_AT: Final = "produced_at"
     """When an artifact was finished: its producer's end."""
+    DIGEST: Final = "digest"
+    """Of an artifact's content: `sha256:<hex>` of a file, `sha256-tree:<hex>` of a folder (`mdstore.steps.digest`)."""
     CACHE_KEY: Final = "cache_key"
     PARENT: Final = "parent"
     """The external id of the execution around this one: a loop's, a nested DAG's, the run's."""

@@ -202,6 +202,83 @@ class EventRecord(_message.Message):
 Global___EventRecord: _TypeAlias = EventRecord  # noqa: Y015
 
 @_typing.final
+class UseRecord(_message.Message):
+    """An execution used what was at a location, by a caller that knows no more than that; the store finds which version it
+    was. Of the artifacts at `uri` that the execution did not make itself: the newest one that has `digest`, else the newest
+    that has none, else a new one that stands for a version nobody was seen to make (external id `uri:<URI>`, or
+    `uri:<URI>#<digest>` where another version has that). An execution that has an INPUT event for such a version at `uri`
+    keeps it, so the same record again changes nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DefaultCustomPropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _metadata_store_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _metadata_store_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    AS_OF_MS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    DEFAULT_CUSTOM_PROPERTIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """the input's: the path of the INPUT event"""
+    uri: _builtins.str
+    digest: _builtins.str
+    """as in the custom property `digest`; empty when unknown"""
+    time_ms: _builtins.int
+    """the event's; 0: now"""
+    as_of_ms: _builtins.int
+    """versions that were finished later count only when there is no other; 0: all count"""
+    type: _builtins.str
+    """of a new artifact; empty: system.Artifact"""
+    @_builtins.property
+    def execution(self) -> Global___NodeKey: ...
+    @_builtins.property
+    def default_custom_properties(self) -> _containers.MessageMap[_builtins.str, _metadata_store_pb2.Value]:
+        """of a new artifact"""
+
+    def __init__(
+        self,
+        *,
+        execution: Global___NodeKey | None = ...,
+        name: _builtins.str = ...,
+        uri: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+        as_of_ms: _builtins.int = ...,
+        type: _builtins.str = ...,
+        default_custom_properties: _abc.Mapping[_builtins.str, _metadata_store_pb2.Value] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ms", b"as_of_ms", "default_custom_properties", b"default_custom_properties", "digest", b"digest", "execution", b"execution", "name", b"name", "time_ms", b"time_ms", "type", b"type", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseRecord: _TypeAlias = UseRecord  # noqa: Y015
+
+@_typing.final
 class MembershipRecord(_message.Message):
     """`member` (an execution, an artifact, or for parents the child context) belongs to `context`."""
 
@@ -273,6 +350,7 @@ class IngestRequest(_message.Message):
     CONTEXTS_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     EXECUTIONS_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
     ASSOCIATIONS_FIELD_NUMBER: _builtins.int
@@ -289,6 +367,10 @@ class IngestRequest(_message.Message):
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeRecord]: ...
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeRecord]: ...
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___UseRecord]:
+        """after artifacts and executions: they may be of what this request made"""
+
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventRecord]:
         """one that is there already changes nothing"""
@@ -313,6 +395,7 @@ class IngestRequest(_message.Message):
         contexts: _abc.Iterable[Global___NodeRecord] | None = ...,
         artifacts: _abc.Iterable[Global___NodeRecord] | None = ...,
         executions: _abc.Iterable[Global___NodeRecord] | None = ...,
+        uses: _abc.Iterable[Global___UseRecord] | None = ...,
         events: _abc.Iterable[Global___EventRecord] | None = ...,
         attributions: _abc.Iterable[Global___MembershipRecord] | None = ...,
         associations: _abc.Iterable[Global___MembershipRecord] | None = ...,
@@ -323,7 +406,7 @@ class IngestRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "contexts", b"contexts", "documents", b"documents", "events", b"events", "executions", b"executions", "origin", b"origin", "parents", b"parents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "contexts", b"contexts", "documents", b"documents", "events", b"events", "executions", b"executions", "origin", b"origin", "parents", b"parents", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

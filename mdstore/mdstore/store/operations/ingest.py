@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
-from mdstore.store.operations import links, nodes, types
+from mdstore.store.operations import links, nodes, types, uses
 from mdstore.store.operations.documents import put_documents
 from mdstore.store.properties import check_text
 from mdstore.store.sql import OneOf, Statement, values
@@ -141,7 +141,11 @@ def ingest(tx: Transaction, request: ingestion.IngestRequest) -> ingestion.Inges
             EXECUTION,
             request.executions,
             response.execution_ids,
-            [*(event.execution for event in request.events), *(link.member for link in request.associations)],
+            [
+                *(event.execution for event in request.events),
+                *(use.execution for use in request.uses),
+                *(link.member for link in request.associations),
+            ],
         ),
     ):
         resolver = resolvers[kind] = _Resolver(tx, kind)
@@ -154,7 +158,12 @@ def ingest(tx: Transaction, request: ingestion.IngestRequest) -> ingestion.Inges
             raise InvalidArgument(f"no {kind.label} has the key {_describe(key)}")
         return found
 
-    _add_events(tx, request.events, named)
+    events = [_event(record, named) for record in request.events]
+    if request.uses:
+        found = uses.resolve(tx, [(named(EXECUTION, use.execution), use) for use in request.uses])
+        made = _merge_all(tx, ARTIFACT, resolvers[ARTIFACT], found.unknown, ())
+        events += found.events(made)
+    _add_events(tx, events)
     links.add_members(
         tx,
         ARTIFACT,
@@ -300,26 +309,24 @@ def _rank(state: int) -> int:
     return min(state, _FINAL)
 
 
-def _add_events(
-    tx: Transaction,
-    records: Sequence[ingestion.EventRecord],
-    named: Callable[[Kind, ingestion.NodeKey], int],
-) -> None:
-    if not records:
+def _event(record: ingestion.EventRecord, named: Callable[[Kind, ingestion.NodeKey], int]) -> mlmd.Event:
+    event = mlmd.Event(artifact_id=named(ARTIFACT, record.artifact), execution_id=named(EXECUTION, record.execution))
+    if record.type not in mlmd.Event.Type.values() or not record.type:
+        raise InvalidArgument(f"an event's type is {record.type}, which is none")
+    event.type = record.type  # type: ignore[assignment]  # checked above
+    if record.HasField("path"):
+        event.path.CopyFrom(record.path)
+    if record.time_ms:
+        event.milliseconds_since_epoch = record.time_ms
+    return event
+
+
+def _add_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
+    if not events:
         return
     wanted: dict[tuple[int, int, int], mlmd.Event] = {}
-    for record in records:
-        event = mlmd.Event(
-            artifact_id=named(ARTIFACT, record.artifact), execution_id=named(EXECUTION, record.execution)
-        )
-        if record.type not in mlmd.Event.Type.values() or not record.type:
-            raise InvalidArgument(f"an event's type is {record.type}, which is none")
-        event.type = record.type  # type: ignore[assignment]  # checked above
-        if record.HasField("path"):
-            event.path.CopyFrom(record.path)
-        if record.time_ms:
-            event.milliseconds_since_epoch = record.time_ms
-        wanted.setdefault((event.artifact_id, event.execution_id, record.type), event)
+    for event in events:
+        wanted.setdefault((event.artifact_id, event.execution_id, event.type), event)
     there = {
         tuple(row)
         for row in tx.rows(
