@@ -9,12 +9,17 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from mdstore.wire import changes, ingestion, service
+from mdstore.wire import changes, ingestion, nodes, service
 
 REPEATABLE: Final = frozenset(
     {
         "/mdstore.v1.Ingestion/Ingest",
         "/mdstore.v1.Ingestion/ListDocuments",
+        "/mdstore.v1.Nodes/History",
+        "/mdstore.v1.Nodes/HoldNodes",
+        "/mdstore.v1.Nodes/ListHolds",
+        "/mdstore.v1.Nodes/ListNodes",
+        "/mdstore.v1.Nodes/ReleaseNodes",
         "/ml_metadata.MetadataStoreService/GetArtifactByTypeAndName",
         "/ml_metadata.MetadataStoreService/GetArtifactType",
         "/ml_metadata.MetadataStoreService/GetArtifactTypes",
@@ -61,7 +66,7 @@ REPEATABLE: Final = frozenset(
 
 
 class Calls(ABC):
-    """The RPCs of `ml_metadata.MetadataStoreService`, `mdstore.v1.ChangeFeed`, `mdstore.v1.Ingestion`.
+    """The RPCs of `ml_metadata.MetadataStoreService`, `mdstore.v1.ChangeFeed`, `mdstore.v1.Ingestion`, `mdstore.v1.Nodes`.
 
     Each takes its request message and returns its response message; `timeout` is in seconds. A stream takes
     the fields of its request. Each raises a `mdstore.errors.MetadataError`.
@@ -351,9 +356,44 @@ class Calls(ABC):
         response: ingestion.ListDocumentsResponse = self._call("/mdstore.v1.Ingestion/ListDocuments", request, timeout)
         return response
 
+    def write(self, request: nodes.WriteRequest, *, timeout: float | None = None) -> nodes.WriteResponse:
+        """`mdstore.v1.Nodes/Write`."""
+        response: nodes.WriteResponse = self._call("/mdstore.v1.Nodes/Write", request, timeout)
+        return response
+
+    def delete_nodes(self, request: nodes.DeleteNodesRequest, *, timeout: float | None = None) -> nodes.DeleteNodesResponse:
+        """`mdstore.v1.Nodes/DeleteNodes`."""
+        response: nodes.DeleteNodesResponse = self._call("/mdstore.v1.Nodes/DeleteNodes", request, timeout)
+        return response
+
+    def hold_nodes(self, request: nodes.HoldNodesRequest, *, timeout: float | None = None) -> nodes.HoldNodesResponse:
+        """`mdstore.v1.Nodes/HoldNodes`."""
+        response: nodes.HoldNodesResponse = self._call("/mdstore.v1.Nodes/HoldNodes", request, timeout)
+        return response
+
+    def release_nodes(self, request: nodes.ReleaseNodesRequest, *, timeout: float | None = None) -> nodes.ReleaseNodesResponse:
+        """`mdstore.v1.Nodes/ReleaseNodes`."""
+        response: nodes.ReleaseNodesResponse = self._call("/mdstore.v1.Nodes/ReleaseNodes", request, timeout)
+        return response
+
+    def list_holds(self, request: nodes.ListHoldsRequest, *, timeout: float | None = None) -> nodes.ListHoldsResponse:
+        """`mdstore.v1.Nodes/ListHolds`."""
+        response: nodes.ListHoldsResponse = self._call("/mdstore.v1.Nodes/ListHolds", request, timeout)
+        return response
+
+    def list_nodes(self, request: nodes.ListNodesRequest, *, timeout: float | None = None) -> nodes.ListNodesResponse:
+        """`mdstore.v1.Nodes/ListNodes`."""
+        response: nodes.ListNodesResponse = self._call("/mdstore.v1.Nodes/ListNodes", request, timeout)
+        return response
+
+    def history(self, request: nodes.HistoryRequest, *, timeout: float | None = None) -> nodes.HistoryResponse:
+        """`mdstore.v1.Nodes/History`."""
+        response: nodes.HistoryResponse = self._call("/mdstore.v1.Nodes/History", request, timeout)
+        return response
+
 
 class AsyncCalls(ABC):
-    """The RPCs of `ml_metadata.MetadataStoreService`, `mdstore.v1.ChangeFeed`, `mdstore.v1.Ingestion`.
+    """The RPCs of `ml_metadata.MetadataStoreService`, `mdstore.v1.ChangeFeed`, `mdstore.v1.Ingestion`, `mdstore.v1.Nodes`.
 
     Each takes its request message and returns its response message; `timeout` is in seconds. A stream takes
     the fields of its request. Each raises a `mdstore.errors.MetadataError`.
@@ -641,4 +681,39 @@ class AsyncCalls(ABC):
     async def list_documents(self, request: ingestion.ListDocumentsRequest, *, timeout: float | None = None) -> ingestion.ListDocumentsResponse:
         """`mdstore.v1.Ingestion/ListDocuments`."""
         response: ingestion.ListDocumentsResponse = await self._call("/mdstore.v1.Ingestion/ListDocuments", request, timeout)
+        return response
+
+    async def write(self, request: nodes.WriteRequest, *, timeout: float | None = None) -> nodes.WriteResponse:
+        """`mdstore.v1.Nodes/Write`."""
+        response: nodes.WriteResponse = await self._call("/mdstore.v1.Nodes/Write", request, timeout)
+        return response
+
+    async def delete_nodes(self, request: nodes.DeleteNodesRequest, *, timeout: float | None = None) -> nodes.DeleteNodesResponse:
+        """`mdstore.v1.Nodes/DeleteNodes`."""
+        response: nodes.DeleteNodesResponse = await self._call("/mdstore.v1.Nodes/DeleteNodes", request, timeout)
+        return response
+
+    async def hold_nodes(self, request: nodes.HoldNodesRequest, *, timeout: float | None = None) -> nodes.HoldNodesResponse:
+        """`mdstore.v1.Nodes/HoldNodes`."""
+        response: nodes.HoldNodesResponse = await self._call("/mdstore.v1.Nodes/HoldNodes", request, timeout)
+        return response
+
+    async def release_nodes(self, request: nodes.ReleaseNodesRequest, *, timeout: float | None = None) -> nodes.ReleaseNodesResponse:
+        """`mdstore.v1.Nodes/ReleaseNodes`."""
+        response: nodes.ReleaseNodesResponse = await self._call("/mdstore.v1.Nodes/ReleaseNodes", request, timeout)
+        return response
+
+    async def list_holds(self, request: nodes.ListHoldsRequest, *, timeout: float | None = None) -> nodes.ListHoldsResponse:
+        """`mdstore.v1.Nodes/ListHolds`."""
+        response: nodes.ListHoldsResponse = await self._call("/mdstore.v1.Nodes/ListHolds", request, timeout)
+        return response
+
+    async def list_nodes(self, request: nodes.ListNodesRequest, *, timeout: float | None = None) -> nodes.ListNodesResponse:
+        """`mdstore.v1.Nodes/ListNodes`."""
+        response: nodes.ListNodesResponse = await self._call("/mdstore.v1.Nodes/ListNodes", request, timeout)
+        return response
+
+    async def history(self, request: nodes.HistoryRequest, *, timeout: float | None = None) -> nodes.HistoryResponse:
+        """`mdstore.v1.Nodes/History`."""
+        response: nodes.HistoryResponse = await self._call("/mdstore.v1.Nodes/History", request, timeout)
         return response

@@ -17,6 +17,7 @@ SERVICE_FILES: Final = (
     "ml_metadata/proto/metadata_store_service.proto",
     "mdstore/v1/changes.proto",
     "mdstore/v1/ingestion.proto",
+    "mdstore/v1/nodes.proto",
 )
 MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """As much as Kubeflow Pipelines' client accepts; gRPC's own 4 MB break on long lists."""

@@ -3,8 +3,8 @@
 Why not generated modules: the public `ml_metadata` client registers files of the same names in protobuf's default pool,
 and one process may hold both. A private pool keeps the two apart, and works with any protobuf from 4.25 on.
 
-`mlmd` has MLMD's nodes and types, `service` its requests and responses, `changes` and `ingestion` what mdstore adds.
-`script/generate` makes `descriptors.binpb` and the type stubs from the files in `proto/`.
+`mlmd` has MLMD's nodes and types, `service` its requests and responses, `changes`, `ingestion` and `nodes` what mdstore
+adds. `script/generate` makes `descriptors.binpb` and the type stubs from the files in `proto/`.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Changes(_message.Message):
-    """What one transaction did. Nodes and types are images after the change; links are only ever added."""
+    """What one transaction did. Nodes and types are images after the change; links are only ever added, and go with their
+    nodes. What is deleted comes after everything else.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -38,6 +40,12 @@ class Changes(_message.Message):
     CREATED_ARTIFACT_IDS_FIELD_NUMBER: _builtins.int
     CREATED_EXECUTION_IDS_FIELD_NUMBER: _builtins.int
     CREATED_CONTEXT_IDS_FIELD_NUMBER: _builtins.int
+    DELETED_ARTIFACTS_FIELD_NUMBER: _builtins.int
+    DELETED_EXECUTIONS_FIELD_NUMBER: _builtins.int
+    DELETED_CONTEXTS_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
+    COMPACTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def artifact_types(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_store_pb2.ArtifactType]: ...
     @_builtins.property
@@ -66,6 +74,24 @@ class Changes(_message.Message):
     def created_execution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def created_context_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def deleted_artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deletion]:
+        """Nodes that are gone, with their properties, events, attributions, associations and parent contexts."""
+
+    @_builtins.property
+    def deleted_executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deletion]: ...
+    @_builtins.property
+    def deleted_contexts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deletion]: ...
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Nodes that cannot be deleted from here on, and those that this no longer holds for."""
+
+    @_builtins.property
+    def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]: ...
+    @_builtins.property
+    def compaction(self) -> Global___Compaction:
+        """Older commits were replaced by what they had led to."""
+
     def __init__(
         self,
         *,
@@ -82,14 +108,153 @@ class Changes(_message.Message):
         created_artifact_ids: _abc.Iterable[_builtins.int] | None = ...,
         created_execution_ids: _abc.Iterable[_builtins.int] | None = ...,
         created_context_ids: _abc.Iterable[_builtins.int] | None = ...,
+        deleted_artifacts: _abc.Iterable[Global___Deletion] | None = ...,
+        deleted_executions: _abc.Iterable[Global___Deletion] | None = ...,
+        deleted_contexts: _abc.Iterable[Global___Deletion] | None = ...,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+        releases: _abc.Iterable[Global___Hold] | None = ...,
+        compaction: Global___Compaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_types", b"artifact_types", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "context_types", b"context_types", "contexts", b"contexts", "created_artifact_ids", b"created_artifact_ids", "created_context_ids", b"created_context_ids", "created_execution_ids", b"created_execution_ids", "events", b"events", "execution_types", b"execution_types", "executions", b"executions", "parent_contexts", b"parent_contexts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_types", b"artifact_types", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "compaction", b"compaction", "context_types", b"context_types", "contexts", b"contexts", "created_artifact_ids", b"created_artifact_ids", "created_context_ids", b"created_context_ids", "created_execution_ids", b"created_execution_ids", "deleted_artifacts", b"deleted_artifacts", "deleted_contexts", b"deleted_contexts", "deleted_executions", b"deleted_executions", "events", b"events", "execution_types", b"execution_types", "executions", b"executions", "holds", b"holds", "parent_contexts", b"parent_contexts", "releases", b"releases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Changes: _TypeAlias = Changes  # noqa: Y015
+
+@_typing.final
+class Deletion(_message.Message):
+    """What is left of a node that was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PARENT_CONTEXTS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """never given to another node"""
+    type_id: _builtins.int
+    type: _builtins.str
+    name: _builtins.str
+    external_id: _builtins.str
+    seq: _builtins.int
+    """output only: the commit that deleted it"""
+    time_ms: _builtins.int
+    """milliseconds since the Unix epoch"""
+    actor: _builtins.str
+    """who"""
+    reason: _builtins.str
+    """why"""
+    parent_contexts: _builtins.int
+    """how many links between contexts went with it"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        type_id: _builtins.int = ...,
+        type: _builtins.str = ...,
+        name: _builtins.str = ...,
+        external_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        parent_contexts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "external_id", b"external_id", "id", b"id", "name", b"name", "parent_contexts", b"parent_contexts", "reason", b"reason", "seq", b"seq", "time_ms", b"time_ms", "type", b"type", "type_id", b"type_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deletion: _TypeAlias = Deletion  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """A reason why a node must stay. A node can have several, each with a name of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    kind: _builtins.int
+    """ml_metadata's number of the kind: 0 execution, 1 artifact, 2 context"""
+    id: _builtins.int
+    name: _builtins.str
+    time_ms: _builtins.int
+    actor: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: _builtins.int = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "id", b"id", "kind", b"kind", "name", b"name", "reason", b"reason", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class Compaction(_message.Message):
+    """The commits `first_seq` to `seq` show, as if it had been written then, everything that the store held at `seq`; what was
+    before them is gone. The last one has the hash that the commit at `seq` always had, so the chain goes on from it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    AT_SEQ_FIELD_NUMBER: _builtins.int
+    first_seq: _builtins.int
+    seq: _builtins.int
+    hash: _builtins.bytes
+    """of the commit at `seq`"""
+    digest: _builtins.bytes
+    """of the commits `first_seq` to `seq` as they are now, over the bytes of `hash`"""
+    removed: _builtins.int
+    """how many commits there were before"""
+    at_seq: _builtins.int
+    """output only: the commit that says this"""
+    def __init__(
+        self,
+        *,
+        first_seq: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        hash: _builtins.bytes = ...,
+        digest: _builtins.bytes = ...,
+        removed: _builtins.int = ...,
+        at_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_seq", b"at_seq", "digest", b"digest", "first_seq", b"first_seq", "hash", b"hash", "removed", b"removed", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Compaction: _TypeAlias = Compaction  # noqa: Y015
 
 @_typing.final
 class Commit(_message.Message):
@@ -105,7 +270,9 @@ class Commit(_message.Message):
     time_ms: _builtins.int
     """milliseconds since the Unix epoch"""
     origin: _builtins.str
-    """who wrote: "mlmd" for this server, "bootstrap" for what was there before the log"""
+    """Who wrote: "mlmd" for MLMD's RPCs, "external" for another program on the same database, "bootstrap" for what was there
+    before the log, "compaction" for what stands for older commits.
+    """
     actor: _builtins.str
     hash: _builtins.bytes
     """SHA-256 over the previous commit's hash and this commit"""
@@ -257,7 +424,7 @@ class SnapshotRequest(_message.Message):
 
     AT_SEQ_FIELD_NUMBER: _builtins.int
     at_seq: _builtins.int
-    """0: the newest position"""
+    """0: the newest position; not before the first commit that the log still has"""
     def __init__(
         self,
         *,
