@@ -15,7 +15,9 @@ def serve(
     grpc_port: Annotated[
         int | None, typer.Option(help="Port of MLMD's gRPC service; 0 for a free one. [MDSTORE_GRPC_PORT, 8080]")
     ] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port for /healthz over HTTP. [MDSTORE_HTTP_PORT]")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port of grpc-web, /healthz and /metrics. [MDSTORE_HTTP_PORT]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [MDSTORE_HOST, 127.0.0.1]")] = None,
 ) -> None:
     """Answer ML Metadata's gRPC calls from a database until stopped."""
@@ -30,8 +32,9 @@ def serve(
     settings = ServeSettings(**{name: value for name, value in given.items() if value is not None})
     if not settings.database:
         raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
+    plan = settings.plan()
     with Store.open(settings.database) as store:
-        asyncio.run(serve_until_stopped(store, settings.host, settings.grpc_port, http_port=settings.http_port))
+        asyncio.run(serve_until_stopped(store, plan))
 
 
 def service(plan: Plan) -> Service:

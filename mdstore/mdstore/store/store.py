@@ -95,6 +95,11 @@ class Store:
         for listener in tuple(self._listeners):
             listener(seq)
 
+    def head_seq(self) -> int:
+        """The newest position."""
+        with self.reading() as tx:
+            return change_log.head(tx).seq
+
     def follow_page(self, from_seq: int, most: int = 0) -> changes.PackedFollowResponse:
         """The next commits, in a message of bounded size; without any when there are none.
 
@@ -111,7 +116,9 @@ class Store:
             if from_seq > head.seq:
                 return response
             size = 0
-            for commit in change_log.commits_from(tx, from_seq, min(most or COMMITS_PER_MESSAGE, COMMITS_PER_MESSAGE)):
+            for commit in change_log.commits_from(
+                tx, from_seq, most if 0 < most < COMMITS_PER_MESSAGE else COMMITS_PER_MESSAGE
+            ):
                 response.commits.append(commit)
                 size += len(commit.changes)
                 if size >= BYTES_PER_MESSAGE:

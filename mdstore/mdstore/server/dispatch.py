@@ -1,0 +1,322 @@
+"""Answers calls, whatever transport they came by: what is allowed in, which thread does the work, how errors are said.
+
+Point reads are answered on the event loop itself, where they are over sooner than a thread would be woken; what may
+take long goes to a small pool; writes go to the store's one writer. This module alone decides that.
+
+A caller that goes away, or whose deadline passes, takes its read along, and its write while that still waits for its
+turn. A write whose turn has come is finished.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from time import monotonic, perf_counter
+from typing import Any, Final
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from mdstore.client.remote import SERVICE_FILES
+from mdstore.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    MetadataError,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
+from mdstore.server import refusals
+from mdstore.server.calls import Caller, Limits, Method
+from mdstore.server.feeds import Feeds
+from mdstore.server.meter import Meter
+from mdstore.server.traces import Traces
+from mdstore.store.interruption import Interruption, TimeLimit
+from mdstore.store.rpcs import Mode, Rpc
+from mdstore.store.store import Store, read_transaction
+from mdstore.wire import methods
+
+log = structlog.get_logger()
+
+SCAN_THREADS: Final = 4
+INLINE_BYTES: Final = 16 * 1024
+"""A point read with a larger request asks for so much that the others should not wait for it."""
+INLINE_S: Final = 0.02
+"""A point read that takes longer is begun anew on a thread."""
+PARSE_BYTES: Final = 1024 * 1024
+"""A larger request is parsed on a thread."""
+HINT_MS: Final = 200
+"""When to try again what is over a limit: a full queue is worked off in about that time."""
+
+
+class Dispatcher:
+    """The calls of one store. Threads: belongs to the event loop."""
+
+    def __init__(
+        self, store: Store, limits: Limits, meter: Meter, *, access_log: float = 0.0, traces: Traces | None = None
+    ) -> None:
+        """Answer from `store`.
+
+        Args:
+            store: stays open; the caller closes it.
+            limits: what is over them is refused.
+            meter: where calls and commits are counted.
+            access_log: the share of the calls that are logged, 0.0 to 1.0.
+            traces: where calls are reported as spans; None for nowhere.
+        """
+        self.store = store
+        self.limits = limits
+        self.meter = meter
+        self._access_log = access_log
+        self._traces = traces
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(SCAN_THREADS, "mdstore-scan")
+        self.feeds = Feeds(store, self._pool)
+        self._inline = store.database.dialect == "sqlite"
+        """A read of another database waits for a network, which the loop must not."""
+        self._connection = store.database.connect()
+        self._time_limit = TimeLimit(self._connection) if self._inline else None
+        self._stop_measuring = store.on_group(meter.committed)
+        self.calls = 0
+        """Unary calls that are under way."""
+        self.streams = 0
+        self._writes = 0
+        self._write_bytes = 0
+        self._reads: set[Interruption] = set()
+        self.stopping = False
+        self._ended = asyncio.Event()
+        self._feeds: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {
+            "/mdstore.v1.ChangeFeed/Follow": self.feeds.follow,
+            "/mdstore.v1.ChangeFeed/Snapshot": self.feeds.snapshot,
+        }
+        self.methods: Mapping[str, Method] = {
+            path: Method(path, request, streams, None if streams else self._find(path))
+            for file in SERVICE_FILES
+            for path, request, _, streams in methods(file)
+        }
+        """Every method of the services, by its path."""
+
+    def _find(self, path: str) -> Rpc | None:
+        try:
+            return self.store.find(path)
+        except Unimplemented:
+            return None
+
+    async def stop(self, seconds: float) -> None:
+        """Refuse new calls and wait for those under way; after so long, reads that still run are stopped."""
+        self.stopping = True
+        self.feeds.stop()
+        try:
+            await asyncio.wait_for(self._all_ended(), seconds)
+        except TimeoutError:
+            log.warning("stopped_reads", reads=len(self._reads), calls=self.calls)
+            for interruption in tuple(self._reads):
+                interruption.stop()
+
+    async def _all_ended(self) -> None:
+        while self.calls or self.streams:
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def close(self) -> None:
+        """Let go of threads and connections, once no call is under way."""
+        await self.feeds.close()
+        self._stop_measuring()
+        self._pool.shutdown(cancel_futures=True)
+        self._connection.close()
+
+    async def unary(self, method: Method, body: bytes, caller: Caller, deadline: float | None) -> bytes:
+        """Answer one call with the bytes of its response message.
+
+        Args:
+            method: one of `methods` that does not stream.
+            body: the bytes of the request message.
+            caller: who asks.
+            deadline: of `time.monotonic`; the transport cancels this coroutine when it passes.
+
+        Raises:
+            MetadataError: the call failed. Nothing else but `asyncio.CancelledError` is raised.
+        """
+        began = perf_counter()
+        span = self._traces.begin(method, caller) if self._traces is not None else None
+        code = "OK"
+        self.calls += 1
+        try:
+            self._admit(deadline)
+            answer = await self._answer(method, body, deadline)
+            if len(answer) > self.limits.message_bytes:
+                raise ResourceExhausted(
+                    f"the answer has {len(answer)} bytes, more than the {self.limits.message_bytes} that are allowed: "
+                    "ask for fewer, or in pages"
+                )
+            return answer
+        except asyncio.CancelledError:
+            code = "CANCELLED" if deadline is None or monotonic() < deadline else "DEADLINE_EXCEEDED"
+            raise
+        except Exception as error:
+            failure = self._as_metadata_error(method, error)
+            code = refusals.status(failure).code
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            self.calls -= 1
+            self._ended.set()
+            seconds = perf_counter() - began
+            self.meter.called(method.name, code, seconds)
+            if span is not None:
+                span.end(code)
+            if self._access_log:
+                self._log_access(method, code, caller, seconds, len(body))
+
+    def _admit(self, deadline: float | None) -> None:
+        if self.stopping:
+            raise Unavailable("the server is stopping").retry_after(1000)
+        if self.calls > self.limits.calls:
+            raise ResourceExhausted(f"{self.limits.calls} calls are under way already").retry_after(HINT_MS)
+        if deadline is not None and monotonic() >= deadline:
+            raise DeadlineExceeded("the deadline had passed before the call began")
+
+    async def _answer(self, method: Method, body: bytes, deadline: float | None) -> bytes:
+        rpc = method.rpc
+        if rpc is None:
+            raise Unimplemented(f"{method.path.rpartition('/')[2]} is not implemented")
+        if rpc.mode is Mode.WRITE:
+            return await self._write(method, rpc, body, deadline)
+        if len(body) > INLINE_BYTES:
+            request = await self._parse(method, body)
+        else:
+            request = _parse(method, body)
+            if rpc.mode is Mode.POINT and self._time_limit is not None:
+                try:
+                    return self._point(rpc, request, self._time_limit)
+                except Cancelled:
+                    pass  # it is larger than it looked
+        return await self._scan(rpc, request)
+
+    async def _parse(self, method: Method, body: bytes) -> Any:
+        if len(body) < PARSE_BYTES:
+            return _parse(method, body)
+        return await self._loop.run_in_executor(self._pool, _parse, method, body)
+
+    async def _write(self, method: Method, rpc: Rpc, body: bytes, deadline: float | None) -> bytes:
+        size = len(body)
+        if self._writes >= self.limits.queued_writes:
+            raise ResourceExhausted(f"{self._writes} writes are waiting already").retry_after(HINT_MS)
+        if self._writes and self._write_bytes + size > self.limits.queued_bytes:
+            raise ResourceExhausted(
+                f"writes of {self._write_bytes} bytes are waiting already, and this one has {size}"
+            ).retry_after(HINT_MS)
+        self._writes += 1
+        self._write_bytes += size
+        try:
+            request = await self._parse(method, body)
+            if size > 2 * self.limits.write_items:  # each item takes two bytes at least
+                self._check_items(request)
+            # When this coroutine is cancelled, so is the future, and with it a write whose turn has not come.
+            answer = await asyncio.wrap_future(self.store.submit(rpc, request, deadline), loop=self._loop)
+        finally:
+            self._writes -= 1
+            self._write_bytes -= size
+        response: bytes = answer.SerializeToString()
+        return response
+
+    def _check_items(self, request: Any) -> None:
+        items = sum(
+            len(value)
+            for _, value in request.ListFields()
+            if isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        )
+        if items > self.limits.write_items:
+            raise ResourceExhausted(
+                f"the request has {items} nodes and links, more than the {self.limits.write_items} that one write may "
+                "have: send them in several"
+            )
+
+    def _point(self, rpc: Rpc, request: Any, limit: TimeLimit) -> bytes:
+        limit.begin(INLINE_S)
+        with read_transaction(self._connection, self.store.database.dialect) as tx:
+            response: bytes = rpc.operation(tx, request).SerializeToString()
+        return response
+
+    async def _scan(self, rpc: Rpc, request: Any) -> bytes:
+        interruption = Interruption()
+        self._reads.add(interruption)
+        try:
+            return await self._loop.run_in_executor(self._pool, self._read, rpc, request, interruption)
+        except asyncio.CancelledError:
+            interruption.stop()
+            raise
+        except Cancelled:
+            raise Unavailable("the server is stopping").retry_after(1000) from None
+        finally:
+            self._reads.discard(interruption)
+
+    def _read(self, rpc: Rpc, request: Any, interruption: Interruption) -> bytes:
+        response: bytes = self.store.read(rpc, request, interruption).SerializeToString()
+        return response
+
+    async def stream(self, method: Method, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
+        """Answer one call with the bytes of each of its response messages; raises as `unary`."""
+        span = self._traces.begin(method, caller) if self._traces is not None else None
+        began = perf_counter()
+        code = "OK"
+        self.streams += 1
+        try:
+            self._admit(None)
+            if self.streams > self.limits.streams:
+                raise ResourceExhausted(f"{self.limits.streams} streams are open already").retry_after(HINT_MS)
+            async with aclosing(self._feeds[method.path](_parse(method, body))) as messages:
+                async for message in messages:
+                    yield message.SerializeToString()
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            failure = self._as_metadata_error(method, error)
+            code = refusals.status(failure).code
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            self.streams -= 1
+            self._ended.set()
+            self.meter.called(method.name, code, None)
+            if span is not None:
+                span.end(code)
+            if self._access_log:
+                self._log_access(method, code, caller, perf_counter() - began, len(body))
+
+    def _as_metadata_error(self, method: Method, error: Exception) -> MetadataError:
+        if isinstance(error, MetadataError):
+            if isinstance(error, Internal):
+                log.error("failed", method=method.name, exc_info=error)
+            return error
+        if isinstance(error, UnicodeDecodeError):
+            return InvalidArgument(f"a text of the request is not UTF-8: {error}")
+        log.error("failed", method=method.name, exc_info=error)
+        return Internal(f"{method.path.rpartition('/')[2]} failed in the server; see its log")
+
+    def _log_access(self, method: Method, code: str, caller: Caller, seconds: float, size: int) -> None:
+        # What failed is logged whatever the share is: those are the calls that somebody will look for.
+        if code == "OK" and random.random() >= self._access_log:  # noqa: S311 - a sample, not a secret
+            return
+        log.info(
+            "answered",
+            method=method.name,
+            code=code,
+            ms=round(seconds * 1000, 2),
+            peer=caller.peer(),
+            request_bytes=size,
+        )
+
+
+def _parse(method: Method, body: bytes) -> Any:
+    try:
+        return method.request.FromString(body)
+    except DecodeError:
+        name = method.request.DESCRIPTOR.full_name
+        raise InvalidArgument(f"the request is no {name}: its {len(body)} bytes cannot be parsed") from None
