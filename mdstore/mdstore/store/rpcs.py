@@ -9,7 +9,7 @@ from typing import Any, Final
 from mdstore.errors import InvalidArgument
 from mdstore.store import kinds
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
-from mdstore.store.operations import documents, executions, ingest, links, lists, nodes, subgraph, types
+from mdstore.store.operations import documents, executions, ingest, lineage, links, lists, nodes, subgraph, types
 from mdstore.store.transaction import Transaction
 from mdstore.wire import service
 
@@ -98,9 +98,19 @@ def _get_nodes_by_type(kind: Kind, name: str, tx: Transaction, request: Any) -> 
     found = types.find(tx, kind, request.type_name, request.type_version)
     if found is None:
         return _response(name)
-    options = _options(request)
-    page = lists.list_nodes(tx, kind, options, type_id=found.id)
-    return _page(kind, name, page, token_always=options is not None)
+    page = _checked_if_any(tx, kind, request, type_id=found.id)
+    # As the library does it: on the last page the token is there and empty.
+    return _page(kind, name, page, token_always=request.HasField("options") and bool(page[0]))
+
+
+def _checked_if_any(tx: Transaction, kind: Kind, request: Any, **scope: int) -> lists.Page:
+    """A page; wrong options are refused only where there is something to list, as the library does it."""
+    try:
+        return lists.list_nodes(tx, kind, _options(request), **scope)
+    except InvalidArgument:
+        if lists.list_nodes(tx, kind, lists.FIRST, **scope)[0]:
+            raise
+        return [], ""
 
 
 def _get_node_by_type_and_name(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
@@ -115,15 +125,7 @@ def _get_nodes_by_external_ids(kind: Kind, name: str, tx: Transaction, request: 
 
 
 def _get_nodes_by_context(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
-    options = _options(request)
-    try:
-        page = lists.list_nodes(tx, kind, options, context_id=request.context_id)
-    except InvalidArgument:
-        # The library looks at the options only when the context has members.
-        if lists.list_nodes(tx, kind, lists.FIRST, context_id=request.context_id)[0]:
-            raise
-        return _response(name)
-    return _page(kind, name, page)
+    return _page(kind, name, _checked_if_any(tx, kind, request, context_id=request.context_id))
 
 
 def _get_contexts_by_node(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
@@ -198,6 +200,7 @@ def _table() -> Mapping[str, Rpc]:
     add("PutEvents", _put_events, Mode.WRITE)
     add("PutExecution", executions.put_execution, Mode.WRITE)
     add("PutLineageSubgraph", subgraph.put_lineage_subgraph, Mode.WRITE)
+    add("GetLineageSubgraph", lineage.get_lineage_subgraph, Mode.SCAN)
     add("PutAttributionsAndAssociations", _put_members, Mode.WRITE)
     add("PutParentContexts", _put_parents, Mode.WRITE)
     add("GetParentContextsByContext", _relatives, Mode.POINT, True)

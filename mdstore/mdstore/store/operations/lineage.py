@@ -1,6 +1,6 @@
 """`GetLineageSubgraph`: a breadth-first walk along events, one statement a hop."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from mdstore.errors import InvalidArgument, NotFound
 from mdstore.store import tables
+from mdstore.store.filterquery.plan import matching
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
 from mdstore.store.operations import links, types
 from mdstore.store.sql import OneOf, Statement, values
@@ -32,9 +33,6 @@ def _along(column: Any) -> Statement:
 
 _EVENTS: Final = {ARTIFACT: _along(_E.artifact_id), EXECUTION: _along(_E.execution_id)}
 
-Matching = Callable[[Transaction, Kind, str, Collection[int] | None, int], Sequence[int]]
-"""(transaction, kind, filter, among these ids, at most so many) -> ids that match, ascending."""
-
 
 @dataclass(slots=True)
 class _Boundary:
@@ -53,7 +51,7 @@ class _Walk:
 
 
 def get_lineage_subgraph(
-    matching: Matching, tx: Transaction, request: service.GetLineageSubgraphRequest
+    tx: Transaction, request: service.GetLineageSubgraphRequest
 ) -> service.GetLineageSubgraphResponse:
     """`GetLineageSubgraph`. Nodes carry only their ids, as the library's do; contexts too.
 
@@ -74,7 +72,7 @@ def get_lineage_subgraph(
     start = matching(tx, kind, query, None, MOST_STARTS)
     if not start:
         raise NotFound(f"no {kind.label} matches the starting filter {query!r}")
-    walk = _walk(tx, matching, kind, start, hops, options.direction, boundaries)
+    walk = _walk(tx, kind, start, hops, options.direction, boundaries)
     mask = frozenset(request.read_mask.paths)
     return service.GetLineageSubgraphResponse(lineage_subgraph=_graph(tx, walk, mask))
 
@@ -103,7 +101,6 @@ def _types(kind: Kind, direction: int) -> Collection[int]:
 
 def _walk(
     tx: Transaction,
-    matching: Matching,
     kind: Kind,
     start: Sequence[int],
     hops: int,
@@ -111,7 +108,7 @@ def _walk(
     boundaries: dict[Kind, _Boundary],
 ) -> _Walk:
     walk = _Walk()
-    frontier = set(start) - _ended(tx, matching, boundaries.get(kind), kind, start)
+    frontier = set(start) - _ended(tx, boundaries.get(kind), kind, start)
     kept = set(start) if kind in boundaries and boundaries[kind].include else frontier
     walk.reached[kind] |= kept
     for _ in range(hops):
@@ -124,7 +121,7 @@ def _walk(
         met = {row[place] for row in rows}
         new = met - walk.reached[other]
         # Ended ones that are not shown were never reached, so each time they are met they are asked about again.
-        ended = _ended(tx, matching, boundary, other, new)
+        ended = _ended(tx, boundary, other, new)
         hidden = ended if boundary is not None and not boundary.include else set()
         walk.events.update((row[0], row) for row in rows if row[place] not in hidden)
         walk.reached[other] |= new - hidden
@@ -132,9 +129,7 @@ def _walk(
     return walk
 
 
-def _ended(
-    tx: Transaction, matching: Matching, boundary: _Boundary | None, kind: Kind, ids: Collection[int]
-) -> set[int]:
+def _ended(tx: Transaction, boundary: _Boundary | None, kind: Kind, ids: Collection[int]) -> set[int]:
     if boundary is None or not ids:
         return set()
     if not boundary.query:
