@@ -6,9 +6,16 @@ truth; the graph can be dropped and projected again.
 Artifacts and executions are the nodes; the edges are the store's events, and point the way data flows: an input edge
 from the artifact to the execution that used it, an output edge from the execution to the artifact that it made. A hop
 is one edge, as in MLMD's `GetLineageSubgraph`.
+
+A cache hit did not make what it outputs. So walks upstream and downstream, and paths, leave an output edge of an
+execution in state `CACHED` out when another execution, which is not, has output the artifact too. When nobody else is
+known to have made it, the edge counts: a cached result is better explained by its cached step than by nothing. Walks in
+both directions show everything, and neighbours are the events as they were recorded. States are those at the position
+of the answer.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
@@ -21,11 +28,11 @@ class Direction(Enum):
     """Which way to walk."""
 
     UPSTREAM = "upstream"
-    """Towards sources."""
+    """Towards sources: what really made it."""
     DOWNSTREAM = "downstream"
-    """Towards results."""
+    """Towards results: what was really made from it. B is downstream of A exactly when A is upstream of B."""
     BOTH = "both"
-    """Either way at each step: everything connected."""
+    """Either way at each step: everything connected, cache hits too."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,7 +88,7 @@ class Closure:
     hops: Mapping[Node, int]
     """Of each node: its distance from the nearest starting node."""
     edges: Sequence[Edge]
-    """Every edge between two nodes of the answer, once, by artifact, execution and type."""
+    """Every edge between two nodes of the answer that the walk may use, once, by artifact, execution and type."""
     cuts: frozenset[Cut]
     """Empty when the answer is complete."""
     position: int
@@ -110,7 +117,11 @@ class Limits:
 
 
 class LineageGraph(Protocol):
-    """A projection of the store, kept elsewhere. Threads: one may apply, any number may read."""
+    """A projection of the store, kept elsewhere. Threads: one may apply, any number may read.
+
+    While the graph is being rebuilt (see `clear`), `neighbours`, `closure`, `paths` and `runs_of` raise `Unavailable`
+    with how far it is: what was there before says nothing about the store that is there now.
+    """
 
     @property
     def position(self) -> int:
@@ -124,6 +135,19 @@ class LineageGraph(Protocol):
     def store_id(self) -> str | None:
         """Which store was projected; None when empty."""
 
+    @property
+    def until(self) -> int:
+        """The graph is being rebuilt as long as its position is before this one; 0 when it never was."""
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only one, over all processes, who follows a store into this graph, as long as the block runs.
+
+        A claim ends with its process, however that ends. Reading needs none.
+
+        Raises:
+            FailedPrecondition: another one has it.
+        """
+
     def apply(self, commits: Sequence[changes.Commit], *, store_id: str) -> None:
         """Add what the commits changed and move the position to the last of them, in one transaction.
 
@@ -133,11 +157,15 @@ class LineageGraph(Protocol):
             FailedPrecondition: the first new commit is not the one after the position, or comes from another store.
         """
 
-    def clear(self) -> None:
-        """Empty the graph, so that a store can be projected from its beginning."""
+    def clear(self, *, until: int = 0) -> None:
+        """Empty the graph, so that a store can be projected from its beginning.
+
+        Args:
+            until: questions are `Unavailable` until the position has come to this one.
+        """
 
     def neighbours(self, nodes: Collection[Node], direction: Direction) -> Mapping[Node, Sequence[Edge]]:
-        """The edges one hop away from each node; a node that is not there, or has none, is absent."""
+        """The edges one hop away from each node, all that there are; a node that is unknown or has none is absent."""
 
     def closure(
         self,

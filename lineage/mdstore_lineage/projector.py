@@ -6,7 +6,7 @@ position in the same transaction as what led to it, so this can be killed at any
 
 What the graph holds must be the beginning of what the store says. Each connection begins by comparing the commit at the
 graph's position; where the store has none there, or another one (a new database, a restored backup), the graph is
-cleared and projected from the beginning.
+cleared and projected from the beginning. Until it is where the store was then, it answers no questions.
 """
 
 import queue
@@ -53,6 +53,7 @@ class _Checkpoint:
     store_id: str | None
     position: int
     hash: bytes
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class _Connected:
 
     clear_because: str | None
     """Why the graph is not the beginning of what the store says; None when it is."""
+    head: int
+    """The store's newest position."""
 
 
 _Feed: TypeAlias = Iterator[_Connected | changes.FollowResponse]
@@ -100,17 +103,20 @@ class Projector:
         """Follow until told to stop, waiting for a store that is not there.
 
         Raises:
+            FailedPrecondition: another projector follows a store into this graph.
             MetadataError: what no waiting helps against: the store has no change feed, the graph's file is damaged.
         """
-        while not self._is_stopping():
-            try:
-                with self._connect() as client:
-                    self._follow(client)
-            except TEMPORARY as error:
-                self._wait_after(error)
+        with self._graph.claim():
+            while not self._is_stopping():
+                try:
+                    with self._connect() as client:
+                        self._follow(client)
+                except TEMPORARY as error:
+                    self._wait_after(error)
 
     def _follow(self, client: Client) -> None:
-        checkpoint = _Checkpoint(self._graph.store_id, self._graph.position, self._graph.position_hash)
+        graph = self._graph
+        checkpoint = _Checkpoint(graph.store_id, graph.position, graph.position_hash, graph.until)
         inbox: _Inbox = queue.Queue(RESPONSES_AHEAD)
         is_over = threading.Event()
         threading.Thread(
@@ -126,7 +132,7 @@ class Projector:
                     case Exception():
                         raise first
                     case _Connected():
-                        self._begin(checkpoint, first.clear_because)
+                        self._begin(checkpoint, first)
                     case _:
                         self._project(first, inbox)
         finally:
@@ -134,12 +140,14 @@ class Projector:
             is_over.set()
             _empty(inbox)
 
-    def _begin(self, checkpoint: _Checkpoint, clear_because: str | None) -> None:
-        if clear_because is not None:
+    def _begin(self, checkpoint: _Checkpoint, connected: _Connected) -> None:
+        because = connected.clear_because
+        if because is not None:
             log.warning(
-                "cleared the graph", because=clear_because, store_id=checkpoint.store_id, position=checkpoint.position
+                "cleared the graph", because=because, store_id=checkpoint.store_id, position=checkpoint.position
             )
-            self._graph.clear()
+        if because is not None or checkpoint.position == 0:
+            self._graph.clear(until=connected.head)
         self._trouble = None
         self._is_behind = True
         self._position = self._graph.position
@@ -208,29 +216,35 @@ class Projector:
 
 
 def _feed(client: Client, checkpoint: _Checkpoint) -> _Feed:
-    because = _why_not_the_same(client, checkpoint)
-    yield _Connected(because)
+    found = _commit_at(client, max(1, checkpoint.position))
+    because = None if checkpoint.position == 0 else _why_not_the_same(found, checkpoint)
+    if found is None and because is not None:
+        found = _commit_at(client, 1)
+    yield _Connected(because, 0 if found is None else found.head_seq)
     yield from client.follow(checkpoint.position + 1 if because is None else 1)
 
 
-def _why_not_the_same(client: Client, checkpoint: _Checkpoint) -> str | None:
-    """Why the graph is not a beginning of the store's history, or None; asks the store in any case."""
+def _commit_at(client: Client, position: int) -> changes.FollowResponse | None:
+    """What the store says of a position; None when its log ends before."""
     try:
         # Dropping the iterator after its first message ends the call.
-        found = next(client.follow(max(1, checkpoint.position), once=True, max_commits=1), None)
+        return next(client.follow(position, once=True, max_commits=1), None)
     except InvalidArgument:
-        # The log ends further back.
-        found = None
-        if checkpoint.position <= 1:
+        if position == 1:
             raise
-    if checkpoint.position == 0:
-        return None
+        return None  # the log ends further back
+
+
+def _why_not_the_same(found: changes.FollowResponse | None, checkpoint: _Checkpoint) -> str | None:
+    """Why the graph is not a beginning of the store's history, or None."""
     if found is None or not found.commits:
         return "the store's log ends before the graph's position"
     if found.store_id != checkpoint.store_id:
         return f"it is another store: {found.store_id}"
     if found.commits[0].hash != checkpoint.hash:
         return "the store has another history, as after restoring a backup"
+    if checkpoint.position < checkpoint.until and found.head_seq < checkpoint.until:
+        return "the store's log ends before the position to which the graph was being rebuilt"
     return None
 
 

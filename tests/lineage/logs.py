@@ -1,6 +1,6 @@
 """Logs of known shapes."""
 
-from mdstore.values import EventType
+from mdstore.values import EventType, ExecutionState
 from mdstore.wire import changes, mlmd
 from tests.lineage import oracle
 
@@ -51,6 +51,35 @@ def tangle(artifacts: int) -> list[changes.Commit]:
                 part.events.append(oracle.event(one, execution_id, EventType.INPUT))
                 part.events.append(oracle.event(other, execution_id, EventType.OUTPUT))
     return oracle.commits_of([part])
+
+
+def step(number: int, state: ExecutionState) -> mlmd.Execution:
+    return mlmd.Execution(id=number, type_id=11, last_known_state=mlmd.Execution.State.ValueType(state.value))
+
+
+def cache_hit() -> list[changes.Commit]:
+    """artifact 1 → execution 1 → artifact 2 → execution 2 → artifact 3, and execution 3 as 1, from the cache."""
+    part = oracle.type_changes()
+    for number in (1, 2, 3):
+        part.artifacts.add(id=number, type_id=1)
+        part.executions.append(step(number, ExecutionState.CACHED if number == 3 else ExecutionState.COMPLETE))
+    for used, execution_id, made in ((1, 1, 2), (2, 2, 3), (1, 3, 2)):
+        part.events.append(oracle.event(used, execution_id, EventType.INPUT))
+        part.events.append(oracle.event(made, execution_id, EventType.OUTPUT))
+    return oracle.commits_of([part])
+
+
+def cache_hit_before_its_maker() -> list[changes.Commit]:
+    """artifact 1 → execution 3 → artifact 2, which becomes CACHED; then artifact 2's maker, execution 9."""
+    first = oracle.type_changes()
+    first.artifacts.add(id=1, type_id=1)
+    first.artifacts.add(id=2, type_id=1)
+    first.executions.append(step(3, ExecutionState.RUNNING))
+    first.events.append(oracle.event(1, 3, EventType.INPUT))
+    first.events.append(oracle.event(2, 3, EventType.OUTPUT))
+    then = changes.Changes(executions=[step(3, ExecutionState.CACHED)])
+    last = changes.Changes(executions=[step(9, ExecutionState.COMPLETE)], events=[oracle.event(2, 9, EventType.OUTPUT)])
+    return oracle.commits_of([first, then, last])
 
 
 def hub(consumers: int) -> list[changes.Commit]:

@@ -22,6 +22,8 @@ class Facts:
 
     types: dict[Node, int] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], Edge] = field(default_factory=dict)
+    cached: set[int] = field(default_factory=set)
+    """The executions whose last state is CACHED."""
     contexts: dict[int, int] = field(default_factory=dict)
     members: set[tuple[Node, int]] = field(default_factory=set)
 
@@ -74,6 +76,7 @@ def facts_of(commits: Sequence[changes.Commit]) -> Facts:
             facts.types.setdefault(artifact(one.id), one.type_id)
         for other in change.executions:
             facts.types.setdefault(execution(other.id), other.type_id)
+            (facts.cached.add if other.last_known_state == mlmd.Execution.CACHED else facts.cached.discard)(other.id)
         for context in change.contexts:
             facts.contexts.setdefault(context.id, context.type_id)
         for happened in change.events:
@@ -113,6 +116,18 @@ def type_name(facts: Facts, node: Node) -> str:
     return names[facts.types[node]]
 
 
+def counts(facts: Facts, edge: Edge, direction: Direction) -> bool:
+    """Whether a walk may use the edge: not when a cache gave what somebody else made."""
+    if direction is Direction.BOTH or edge.type.is_input or edge.execution_id not in facts.cached:
+        return True
+    makers = {
+        other.execution_id
+        for other in facts.edges.values()
+        if other.artifact_id == edge.artifact_id and other.type.is_output
+    }
+    return makers <= facts.cached
+
+
 def edges_of(facts: Facts, node: Node, direction: Direction) -> list[Edge]:
     """The edges one hop away, by artifact, execution and type."""
     found = []
@@ -130,7 +145,8 @@ def edges_of(facts: Facts, node: Node, direction: Direction) -> list[Edge]:
 
 
 def next_of(facts: Facts, node: Node, direction: Direction) -> set[Node]:
-    return {end for edge in edges_of(facts, node, direction) for end in ends_of(edge)} - {node}
+    usable = (edge for edge in edges_of(facts, node, direction) if counts(facts, edge, direction))
+    return {end for edge in usable for end in ends_of(edge)} - {node}
 
 
 def levels(facts: Facts, start: Collection[Node], direction: Direction) -> Iterator[list[Node]]:
@@ -144,10 +160,11 @@ def levels(facts: Facts, start: Collection[Node], direction: Direction) -> Itera
         level = sorted(found, key=sort_key)
 
 
-def inner_edges(facts: Facts, nodes: Collection[Node]) -> list[Edge]:
-    """All edges with both ends among the nodes, by artifact, execution and type."""
+def inner_edges(facts: Facts, nodes: Collection[Node], direction: Direction = Direction.BOTH) -> list[Edge]:
+    """All usable edges with both ends among the nodes, by artifact, execution and type."""
     inside = set(nodes)
-    return [edge for _, edge in sorted(facts.edges.items(), key=lambda item: item[0]) if set(ends_of(edge)) <= inside]
+    found = [edge for _, edge in sorted(facts.edges.items(), key=lambda item: item[0]) if set(ends_of(edge)) <= inside]
+    return [edge for edge in found if counts(facts, edge, direction)]
 
 
 def simple_paths(facts: Facts, start: Node, end: Node) -> list[tuple[Node, ...]]:
@@ -172,15 +189,24 @@ def runs_of(facts: Facts, node: Node) -> list[int]:
 
 
 EVENT_TYPES = st.sampled_from(list(EventType))
+STATES = st.sampled_from([None, mlmd.Execution.COMPLETE, mlmd.Execution.CACHED])
 STEPS = st.lists(st.one_of(st.sampled_from(["data", "model", ""]), st.integers(-1, 3)), max_size=3)
 
 
 @st.composite
 def histories(draw: st.DrawFn, most_ids: int = 7, most_events: int = 30) -> list[changes.Commit]:
-    """Logs of small stores: any events between nodes (cycles too), some of nodes that do not exist or come later."""
+    """Logs of small stores: any events between nodes (cycles too), some of nodes that do not exist or come later.
+
+    Executions change their states in between, to CACHED and away from it.
+    """
     artifact_ids = range(1, draw(st.integers(1, most_ids)) + 1)
     execution_ids = range(1, draw(st.integers(1, most_ids)) + 1)
     context_ids = range(1, draw(st.integers(1, 4)) + 1)
+    type_of = {number: draw(st.sampled_from(sorted(EXECUTION_TYPES))) for number in execution_ids}
+
+    def image(number: int) -> mlmd.Execution:
+        return mlmd.Execution(id=number, type_id=type_of[number], last_known_state=draw(STATES))
+
     nodes: list[changes.Changes] = [
         *(
             changes.Changes(
@@ -191,7 +217,7 @@ def histories(draw: st.DrawFn, most_ids: int = 7, most_events: int = 30) -> list
         ),
         *(
             changes.Changes(
-                executions=[mlmd.Execution(id=number, type_id=draw(st.sampled_from(sorted(EXECUTION_TYPES))))],
+                executions=[image(number)],
                 created_execution_ids=[number],
             )
             for number in execution_ids
@@ -217,6 +243,8 @@ def histories(draw: st.DrawFn, most_ids: int = 7, most_events: int = 30) -> list
         links.append(changes.Changes(attributions=[mlmd.Attribution(artifact_id=number, context_id=context_id)]))
     for number, context_id in draw(st.lists(st.tuples(any_execution, any_context), max_size=6)):
         links.append(changes.Changes(associations=[mlmd.Association(execution_id=number, context_id=context_id)]))
+    for number in draw(st.lists(st.sampled_from(execution_ids), max_size=8)):
+        links.insert(draw(st.integers(0, len(links))), changes.Changes(executions=[image(number)]))
     # Mostly nodes first, as a store does it; a few late ones must not change what the log says.
     late = draw(st.integers(0, min(2, len(nodes))))
     ordered = nodes[: len(nodes) - late] + links + nodes[len(nodes) - late :]

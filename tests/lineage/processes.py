@@ -30,6 +30,10 @@ class Process:
         )
         self.seen: list[str] = []
 
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
     def wait_for(self, event: str) -> dict[str, object]:
         """Read on until an event is logged."""
         assert self._popen.stderr is not None

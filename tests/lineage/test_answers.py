@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstore.values import EventType
+from mdstore.values import EventType, ExecutionState
 from mdstore.wire import changes
 from mdstore_lineage.graph import Cut, Direction, Limits, Node
 from tests.lineage import logs, oracle
@@ -64,7 +64,7 @@ def test_a_closure_is_what_can_be_reached(
     wanted = [[node for node in level if is_shown(node)] for level in within]
     assert found.nodes == [node for level in wanted for node in level]
     assert found.hops == {node: hop for hop, level in enumerate(wanted) for node in level}
-    assert found.edges == oracle.inner_edges(facts, found.nodes)
+    assert found.edges == oracle.inner_edges(facts, found.nodes, direction)
     assert found.cuts == ({Cut.HOPS} if len(reached) > len(within) else set())
     assert found.position == commits[-1].seq
 
@@ -85,8 +85,26 @@ def test_a_closure_cut_by_nodes_keeps_the_nearest(
     assert set(found.nodes) <= set(whole.nodes)
     assert [found.hops[node] for node in found.nodes] == [whole.hops[node] for node in whole.nodes][:nodes]
     assert sorted(found.nodes, key=lambda node: (whole.hops[node], oracle.sort_key(node))) == found.nodes
-    assert found.edges == oracle.inner_edges(facts, found.nodes)
+    assert found.edges == oracle.inner_edges(facts, found.nodes, direction)
     assert found == again
+
+
+@given(oracle.histories())
+def test_downstream_is_upstream_seen_from_the_other_end(commits: list[changes.Commit]) -> None:
+    nodes = list(oracle.facts_of(commits).types)
+    with projected(commits) as graph:
+        upstream = {
+            (far, near) for near in nodes for far in graph.closure([near], Direction.UPSTREAM, limits=Limits()).nodes
+        }
+        downstream = {
+            (near, far) for near in nodes for far in graph.closure([near], Direction.DOWNSTREAM, limits=Limits()).nodes
+        }
+        joined = {
+            (start, end) for start in nodes for end in nodes if graph.paths(start, end, limits=Limits(), most=1).paths
+        }
+
+    assert downstream == upstream
+    assert joined == upstream
 
 
 @given(oracle.histories(most_ids=5, most_events=20), NODES, NODES)
@@ -134,6 +152,58 @@ def test_runs_of_a_node_are_its_contexts_of_a_runs_type(commits: list[changes.Co
 
     wanted = {node: oracle.runs_of(facts, node) for node in nodes}
     assert found == {node: runs for node, runs in wanted.items() if runs}
+
+
+def test_a_cache_hit_is_not_what_an_artifact_came_from_while_its_maker_is_known() -> None:
+    """1 → split → 2 → train → 3, and a later split that had 2 from the cache."""
+    split, train, hit = (execution(number) for number in (1, 2, 3))
+    with projected(logs.cache_hit()) as graph:
+        upstream = graph.closure([artifact(3)], Direction.UPSTREAM, limits=Limits())
+        downstream = graph.closure([artifact(1)], Direction.DOWNSTREAM, limits=Limits())
+        of_hit = graph.closure([hit], Direction.DOWNSTREAM, limits=Limits())
+        connected = graph.closure([hit], Direction.BOTH, limits=Limits())
+        from_hit = graph.paths(hit, artifact(3), limits=Limits())
+        raw = graph.neighbours([artifact(2)], Direction.UPSTREAM)
+
+    assert upstream.nodes == [artifact(3), train, artifact(2), split, artifact(1)]
+    # The later split did use 1, and nothing came of it.
+    assert downstream.nodes == [artifact(1), split, hit, artifact(2), train, artifact(3)]
+    assert not any(edge.type.is_output and edge.execution_id == hit.id for edge in downstream.edges)
+    assert of_hit.nodes == [hit]
+    assert from_hit.paths == []
+    assert len(connected.nodes) == 6
+    assert len(connected.edges) == 6
+    assert [edge.execution_id for edge in raw[artifact(2)]] == [split.id, hit.id]
+
+
+def test_a_cache_hit_counts_when_nobody_else_is_known_and_until_it_turns_out_otherwise() -> None:
+    *commits, maker = logs.cache_hit_before_its_maker()
+    with projected(commits) as graph:
+        alone = graph.closure([artifact(2)], Direction.UPSTREAM, limits=Limits())
+        graph.apply([maker], store_id=oracle.STORE)
+        known = graph.closure([artifact(2)], Direction.UPSTREAM, limits=Limits())
+        # It was a cache hit too.
+        change = changes.Changes(executions=[logs.step(9, ExecutionState.CACHED)])
+        graph.apply([changes.Commit(seq=maker.seq + 1, changes=change)], store_id=oracle.STORE)
+        both = graph.closure([artifact(2)], Direction.UPSTREAM, limits=Limits())
+
+    assert alone.nodes == [artifact(2), execution(3), artifact(1)]
+    assert known.nodes == [artifact(2), execution(9)]
+    assert both.nodes == [artifact(2), execution(3), execution(9), artifact(1)]
+
+
+def test_twenty_thousand_cache_hits_do_not_slow_a_walk_down() -> None:
+    part = oracle.type_changes()
+    part.artifacts.add(id=1, type_id=1)
+    for number in range(1, 20_001):
+        part.executions.append(logs.step(number, ExecutionState.CACHED))
+        part.events.append(oracle.event(1, number, EventType.OUTPUT))
+    with projected(oracle.commits_of([part])) as graph:
+        found = graph.closure([artifact(1)], Direction.UPSTREAM, limits=Limits(nodes=100_000, seconds=5))
+
+    # Looking from each of them at all the others would take a minute.
+    assert found.cuts == set()
+    assert len(found.nodes) == 20_001
 
 
 def test_a_chain_of_two_thousand_levels_is_walked_to_its_end() -> None:

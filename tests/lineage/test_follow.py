@@ -116,6 +116,26 @@ def test_killed_projectors_and_stores_double_nothing_and_lose_nothing(tmp_path: 
     graph.close()
 
 
+def test_a_second_projector_is_refused_until_the_first_is_gone_even_killed(tmp_path: Path, graph_url: str) -> None:
+    port = free_port()
+    store_url = f"grpc://127.0.0.1:{port}"
+    with running(*serve(tmp_path, port)) as server, running(*follow(store_url, graph_url)) as first:
+        server.wait_for("serving")
+        first.wait_for("following the store")
+        with running(*follow(store_url, graph_url)) as second:
+            code = second.end()
+        assert code == 2
+        assert "".join(second.seen) == (
+            f"mdstore: another projector (process {first.pid}) follows a store into the lineage graph "
+            f"{tmp_path}/lineage.db: stop it, or name another graph\n"
+        )
+
+        first.kill()
+        with running(*follow(store_url, graph_url)) as third:
+            assert third.wait_for("following the store")
+            assert (tmp_path / "lineage.db.lock").read_text() == f"{third.pid}\n"
+
+
 @pytest.mark.parametrize(
     ("store", "graph", "says"),
     [

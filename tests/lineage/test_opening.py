@@ -69,7 +69,7 @@ def test_a_newer_format_is_refused(tmp_path: Path, graph_url: str) -> None:
         newer.execute("PRAGMA user_version=99")
     newer.close()
 
-    with pytest.raises(FailedPrecondition, match="has format 99 and this mdstore knows 1 at most"):
+    with pytest.raises(FailedPrecondition, match="has format 99 and this mdstore knows 2 at most"):
         open_graph(graph_url)
 
 
@@ -83,7 +83,10 @@ def test_an_older_format_is_emptied_to_be_projected_again(tmp_path: Path, graph_
     older.close()
 
     again = open_graph(graph_url)
-    assert again.position == 0
+    assert (again.position, again.until) == (0, 3)
+    again.apply(logs.chain(2)[:2], store_id=STORE)
+    with pytest.raises(Unavailable, match="is at commit 2 of 3"):
+        again.neighbours([artifact(1)], Direction.DOWNSTREAM)
     again.apply(logs.chain(2), store_id=STORE)
     assert again.neighbours([artifact(1)], Direction.DOWNSTREAM)
     again.close()
@@ -149,6 +152,24 @@ def test_a_new_graph_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert not failed
+
+
+def test_only_one_at_a_time_follows_a_store_into_a_graph_by_whatever_name(tmp_path: Path, graph_url: str) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "lineage.db")
+    one, other = open_graph(graph_url), open_graph(f"sqlite:///{tmp_path}/link.db")
+    with one.claim(), pytest.raises(FailedPrecondition, match=f"another projector \\(process {os.getpid()}\\)"):
+        other.claim().__enter__()
+    with other.claim():
+        pass
+    one.close()
+    other.close()
+
+
+def test_a_lock_that_may_not_be_taken_is_said(tmp_path: Path, graph: LineageGraph) -> None:
+    (tmp_path / "lineage.db.lock").mkdir()
+
+    with pytest.raises(Unavailable, match=f"{tmp_path}/lineage.db.lock cannot be opened"):
+        graph.claim().__enter__()
 
 
 def test_one_graph_is_read_while_another_opening_of_it_writes(graph_url: str) -> None:
@@ -225,7 +246,8 @@ def test_no_walk_needs_the_whole_edge_table(tmp_path: Path, graph: LineageGraph)
     from mdstore_lineage.embedded import walk
 
     graph.apply(logs.hub(500), store_id=STORE)
-    texts = [*walk._NEXT.values(), walk._EDGES_INTO, walk._EDGES_OUT_OF, walk._KNOWN, walk._OF_TYPES, answers._RUNS]
+    walks = [*walk._NEXT.values(), walk._EDGES_INTO, walk._EDGES_THAT_COUNT_INTO, walk._EDGES_OUT_OF]
+    texts = [*walks, walk._KNOWN, walk._OF_TYPES, answers._RUNS]
     with sqlite3.connect(tmp_path / "lineage.db") as connection:
         for text in texts:
             arguments = ["[]"] * (2 if text.count("?") > 1 and "?1" not in text else 1)
@@ -233,5 +255,9 @@ def test_no_walk_needs_the_whole_edge_table(tmp_path: Path, graph: LineageGraph)
             # The few types may be read all, and json_each is the ids that were asked for.
             scans = [step for step in plan if step.startswith("SCAN") and step != "SCAN type" and "VIRTUAL" not in step]
             assert not scans, (text, plan)
+            if text in walk._NEXT.values():
+                edges = [step for step in plan if " edge " in step]
+                assert edges
+                assert all("USING PRIMARY KEY" in step or "USING COVERING INDEX" in step for step in edges), plan
         assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'").fetchone() == (0,)
     connection.close()

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstore.errors import FailedPrecondition
+from mdstore.errors import FailedPrecondition, Unavailable
 from mdstore.values import EventType
 from mdstore.wire import changes, mlmd
-from mdstore_lineage.graph import Direction, LineageGraph
+from mdstore_lineage.graph import Direction, Limits, LineageGraph
 from tests.lineage import oracle
 from tests.lineage.conftest import content, empty_graph
 from tests.lineage.oracle import STORE, artifact, execution
@@ -86,10 +86,34 @@ def test_another_stores_commits_are_refused_until_the_graph_is_cleared(graph: Li
     assert (graph.position, graph.store_id) == (1, "store-2")
 
 
+def test_a_graph_that_is_being_rebuilt_says_how_far_it_is_instead_of_half_an_answer(graph: LineageGraph) -> None:
+    nodes = [artifact(1)]
+    questions = (
+        lambda: graph.neighbours(nodes, Direction.BOTH),
+        lambda: graph.closure(nodes, Direction.BOTH, limits=Limits()),
+        lambda: graph.paths(artifact(1), execution(1), limits=Limits()),
+        lambda: graph.runs_of(nodes),
+    )
+    first, second = two_commits()
+    graph.apply([first], store_id="store-0")
+    graph.clear(until=2)
+    for position, commits in ((0, []), (1, [first])):
+        graph.apply(commits, store_id=STORE)
+        for question in questions:
+            with pytest.raises(Unavailable, match=f"is being rebuilt from the store and is at commit {position} of 2"):
+                question()
+        assert (graph.position, graph.until) == (position, 2)
+
+    graph.apply([second], store_id=STORE)
+    for question in questions:
+        question()
+    assert len(graph.neighbours(nodes, Direction.BOTH)[artifact(1)]) == 1
+
+
 def test_an_updated_node_keeps_its_edges_and_its_beginning(graph: LineageGraph) -> None:
     commits = two_commits()
     update = changes.Changes(executions=[mlmd.Execution(id=1, type_id=11, last_known_state=mlmd.Execution.COMPLETE)])
     graph.apply([*commits, changes.Commit(seq=3, changes=update)], store_id=STORE)
 
-    assert content(graph)["node"] == [(2, 1, 1), (3, 11, 1)]
+    assert content(graph)["node"] == [(2, 1, 1, 0, 0), (3, 11, 1, 0, 0)]
     assert list(graph.neighbours([execution(1)], Direction.UPSTREAM)) == [execution(1)]

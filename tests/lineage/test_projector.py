@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from tests.lineage.processes import Steps, head, until
 
 
 @contextmanager
-def projecting(store_url: str, graph: LineageGraph, *, batch_changes: int = 2000) -> Iterator[None]:
+def projecting(
+    store_url: str, graph: LineageGraph, *, connect: Callable[[str], Client] = connect, batch_changes: int = 2000
+) -> Iterator[None]:
     stop = threading.Event()
     projector = Projector(lambda: connect(store_url), graph, is_stopping=stop.is_set, batch_changes=batch_changes)
     thread = threading.Thread(target=projector.run)
@@ -33,6 +35,18 @@ def projecting(store_url: str, graph: LineageGraph, *, batch_changes: int = 2000
         stop.set()
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def one_by_one(store_url: str) -> Client:
+    """A client that gets one commit in each message of the feed, as from a store with very large commits."""
+    client = connect(store_url)
+    follow = client.follow
+
+    def slowly(from_seq: int = 1, *, once: bool = False, **_: int) -> Iterator[changes.FollowResponse]:
+        return follow(from_seq, once=once, max_commits=1)
+
+    client.follow = slowly  # type: ignore[method-assign]  # how many there are in a message is the store's choice
+    return client
 
 
 @pytest.fixture
@@ -148,6 +162,80 @@ def test_a_restored_backup_is_projected_anew(
     facts = oracle.facts_of(commits)
     everything = graph.closure(facts.types, Direction.BOTH, limits=Limits())
     assert everything.edges == oracle.inner_edges(facts, facts.types)
+
+
+def test_readers_get_whole_answers_or_none_while_a_graph_is_projected_anew(
+    tmp_path: Path, store_url: str, graph: LineageGraph
+) -> None:
+    other_url = f"sqlite:///{tmp_path / 'other.db'}"
+    for url in (store_url, other_url):
+        with connect(url) as store:
+            steps = Steps(store)
+            for number in range(40):
+                last, _ = steps.run(f"step {number}")
+    with projecting(other_url, graph):
+        wait_for_position(graph, head(other_url), timeout=10)
+    with connect(store_url) as store:
+        [page] = store.follow(once=True)
+    store_id, end = page.store_id, page.head_seq
+    seen: list[tuple[int, int]] = []
+    refusals: list[str] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            try:
+                found = graph.closure([execution(last)], Direction.UPSTREAM, limits=Limits())
+            except Unavailable as error:
+                refusals.append(str(error))
+            else:
+                seen.append((found.position, len(found.nodes)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with projecting(store_url, graph, connect=one_by_one, batch_changes=1):
+        until(lambda: (graph.store_id, graph.position) == (store_id, end))
+    is_over.set()
+    reader.join()
+
+    # Both stores have the same shape: 40 executions and what 39 of them made for the next.
+    assert set(seen) == {(end, 79)}
+    assert refusals
+    assert all(f" of {end}: ask again later" in refusal for refusal in refusals)
+
+
+def test_a_rebuild_whose_end_the_store_has_lost_begins_again(store_url: str, graph: LineageGraph) -> None:
+    with connect(store_url) as store:
+        steps = Steps(store)
+        for number in range(3):
+            steps.run(f"step {number}")
+        [page] = store.follow(once=True)
+    graph.clear(until=1000)
+    graph.apply(page.commits[:2], store_id=page.store_id)
+
+    with capture_logs() as logs, projecting(store_url, graph):
+        until(lambda: graph.position == page.head_seq)
+
+    (cleared,) = [event for event in logs if event["event"] == "cleared the graph"]
+    assert cleared["because"] == "the store's log ends before the position to which the graph was being rebuilt"
+    assert graph.until == page.head_seq
+    assert graph.closure([execution(1)], Direction.DOWNSTREAM, limits=Limits()).position == page.head_seq
+
+
+def test_a_rebuild_that_was_interrupted_goes_on(store_url: str, graph: LineageGraph) -> None:
+    with connect(store_url) as store:
+        steps = Steps(store)
+        for number in range(3):
+            steps.run(f"step {number}")
+        [page] = store.follow(once=True)
+    graph.clear(until=page.head_seq)
+    graph.apply(page.commits[:2], store_id=page.store_id)
+
+    with capture_logs() as logs, projecting(store_url, graph):
+        until(lambda: graph.position == page.head_seq)
+
+    assert logs[0] == {"event": "following the store", "position": 2, "log_level": "info"}
+    assert graph.closure([execution(1)], Direction.DOWNSTREAM, limits=Limits()).position == page.head_seq
 
 
 def test_a_graph_that_somebody_emptied_is_filled_again(store_url: str, graph: LineageGraph) -> None:

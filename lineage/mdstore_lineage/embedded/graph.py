@@ -5,15 +5,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from mdstore.errors import FailedPrecondition
+from mdstore.errors import FailedPrecondition, Unavailable
 from mdstore.values import ContextId
 from mdstore.vocabulary import ContextRole, ContextRoles
 from mdstore.wire import changes
 from mdstore_lineage.embedded import keys, projection, schema
+from mdstore_lineage.embedded.claim import claimed
 from mdstore_lineage.embedded.paths import shortest_paths, successors_of
 from mdstore_lineage.embedded.walk import Filter, Walk, edges_of, edges_within, json_array, json_texts, known
 from mdstore_lineage.graph import Closure, Cut, Direction, Edge, Limits, Node, Paths
@@ -50,31 +51,40 @@ class EmbeddedGraph:
     @property
     def position(self) -> int:
         """The last commit that was applied; 0 when empty."""
-        return self._checkpoint()[1]
+        return self._checkpoint().position
 
     @property
     def store_id(self) -> str | None:
         """Which store was projected; None when empty."""
-        return self._checkpoint()[0]
+        return self._checkpoint().store_id
 
     @property
     def position_hash(self) -> bytes:
         """The hash of the commit at the position; empty when the graph is."""
-        return self._checkpoint()[2]
+        return self._checkpoint().hash
+
+    @property
+    def until(self) -> int:
+        """See `LineageGraph`."""
+        return self._checkpoint().until
+
+    def claim(self) -> AbstractContextManager[None]:
+        """See `LineageGraph`."""
+        return claimed(self._path)
 
     def apply(self, commits: Sequence[changes.Commit], *, store_id: str) -> None:
         """See `LineageGraph`."""
         with self._connection() as connection:
             projection.apply(connection, commits, store_id=store_id)
 
-    def clear(self) -> None:
+    def clear(self, *, until: int = 0) -> None:
         """See `LineageGraph`."""
         with self._connection() as connection:
-            projection.clear(connection)
+            projection.clear(connection, until=until)
 
     def neighbours(self, nodes: Collection[Node], direction: Direction) -> Mapping[Node, Sequence[Edge]]:
         """See `LineageGraph`."""
-        with self._reading() as connection:
+        with self._reading() as (connection, _):
             found = edges_of(connection, {keys.key_of(node) for node in nodes}, direction)
         rows: dict[int, list[keys.EdgeRow]] = {}
         for key, row in found:
@@ -92,8 +102,7 @@ class EmbeddedGraph:
     ) -> Closure:
         """See `LineageGraph`."""
         deadline = time.monotonic() + limits.seconds
-        with self._reading() as connection:
-            _, position, _ = projection.checkpoint(connection)
+        with self._reading() as (connection, position):
             walk = Walk(
                 connection,
                 known(connection, [keys.key_of(node) for node in start]),
@@ -104,7 +113,7 @@ class EmbeddedGraph:
                 only=Filter.by_names(connection, artifact_types, execution_types),
             )
             walk.finish()
-            rows = edges_within(connection, walk.shown)
+            rows = edges_within(connection, walk.shown, direction)
         nodes = [keys.node_of(key) for key in walk.shown]
         return Closure(
             nodes=nodes,
@@ -118,12 +127,11 @@ class EmbeddedGraph:
         """See `LineageGraph`."""
         deadline = time.monotonic() + limits.seconds
         first, last = keys.key_of(start), keys.key_of(end)
-        with self._reading() as connection:
-            _, position, _ = projection.checkpoint(connection)
+        with self._reading() as (connection, position):
             if len(known(connection, {first, last})) < len({first, last}):
                 return Paths(paths=[], cuts=frozenset(), position=position)
             walk = _smaller_side(connection, first, last, limits, deadline)
-            rows = edges_within(connection, walk.hops)
+            rows = edges_within(connection, walk.hops, walk.direction)
         cuts = set() if walk.cut is None else {walk.cut}
         if walk.direction is Direction.UPSTREAM:
             steps = successors_of((source, target) for target, source, *_ in rows)
@@ -142,7 +150,7 @@ class EmbeddedGraph:
     def runs_of(self, nodes: Collection[Node]) -> Mapping[Node, Sequence[ContextId]]:
         """See `LineageGraph`."""
         runs: dict[Node, list[ContextId]] = {}
-        with self._reading() as connection:
+        with self._reading() as (connection, _):
             asked = json_array({keys.key_of(node) for node in nodes})
             for key, context in connection.execute(_RUNS, (asked, self._run_types)):
                 runs.setdefault(keys.node_of(key), []).append(ContextId(context))
@@ -157,14 +165,21 @@ class EmbeddedGraph:
         for connection in idle:
             connection.close()
 
-    def _checkpoint(self) -> tuple[str | None, int, bytes]:
+    def _checkpoint(self) -> projection.Checkpoint:
         with self._connection() as connection:
             return projection.checkpoint(connection)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """A read transaction, and the position at which it sees the graph."""
         with self._connection() as connection, schema.reading(connection):
-            yield connection
+            _, position, _, until = projection.checkpoint(connection)
+            if position < until:
+                raise Unavailable(
+                    f"the lineage graph {self._path} is being rebuilt from the store and is at commit {position} of "
+                    f"{until}: ask again later, and if it does not go on, see whether `mdstore lineage follow` runs"
+                )
+            yield connection, position
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -1,12 +1,12 @@
 """Writes commits of the store into the graph's tables, all of one call in one transaction with the checkpoint.
 
-So the graph is at every moment exactly what the store was at one position, whatever is killed when. Every insert leaves
-alone what is there, so a commit may come twice.
+So the graph is at every moment exactly what the store was at one position, whatever is killed when. Nodes and links
+come once and stay; of what can change, the graph keeps whether an execution is CACHED.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from mdstore.errors import FailedPrecondition
 from mdstore.values import EventType
@@ -17,10 +17,20 @@ from mdstore_lineage.embedded.keys import edge_key
 _EVENT_TYPES: Final = {kind.value: kind for kind in EventType}
 
 
+class Checkpoint(NamedTuple):
+    """Where the graph is."""
+
+    store_id: str | None
+    position: int
+    hash: bytes
+    until: int
+    """While the position is below, the graph is being rebuilt."""
+
+
 def apply(connection: sqlite3.Connection, commits: Sequence[changes.Commit], *, store_id: str) -> None:
     """Add the commits behind the graph's position, as `LineageGraph.apply` says."""
     with schema.writing(connection):
-        known, position, _ = checkpoint(connection)
+        known, position, _, _ = checkpoint(connection)
         if known is not None and known != store_id:
             raise FailedPrecondition(f"the graph holds the store {known}, not {store_id}; clear it first")
         new = [commit for commit in commits if commit.seq > position]
@@ -35,23 +45,27 @@ def apply(connection: sqlite3.Connection, commits: Sequence[changes.Commit], *, 
         )
 
 
-def clear(connection: sqlite3.Connection) -> None:
-    """Empty the graph."""
+def clear(connection: sqlite3.Connection, *, until: int) -> None:
+    """Empty the graph, as `LineageGraph.clear` says."""
     with schema.writing(connection):
         for table in ("edge", "member", "parent", "node", "context", "type"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-        connection.execute("UPDATE checkpoint SET store_id = NULL, position = 0, hash = x''")
+        connection.execute("UPDATE checkpoint SET store_id = NULL, position = 0, hash = x'', until = ?", (until,))
 
 
-def checkpoint(connection: sqlite3.Connection) -> tuple[str | None, int, bytes]:
-    """The store's id, the position, and the hash of the commit there."""
-    store_id, position, digest = connection.execute("SELECT store_id, position, hash FROM checkpoint").fetchone()
-    return store_id, position, digest
+def checkpoint(connection: sqlite3.Connection) -> Checkpoint:
+    """Where the graph is now."""
+    return Checkpoint(*connection.execute("SELECT store_id, position, hash, until FROM checkpoint").fetchone())
 
 
 def _insert(connection: sqlite3.Connection, commits: Sequence[changes.Commit]) -> None:
     connection.executemany("INSERT OR IGNORE INTO type VALUES (?, ?, ?)", _types(commits))
-    connection.executemany("INSERT OR IGNORE INTO node VALUES (?, ?, ?)", _nodes(commits))
+    # Of a node that is there, only this can change; the schema's triggers see when it does.
+    connection.executemany(
+        "INSERT INTO node VALUES (?, ?, ?, ?, 0) "
+        "ON CONFLICT (key) DO UPDATE SET cached = excluded.cached WHERE cached <> excluded.cached",
+        _nodes(commits),
+    )
     connection.executemany(
         "INSERT OR IGNORE INTO context VALUES (?, ?, ?)",
         ((context.id, context.type_id, commit.seq) for commit in commits for context in commit.changes.contexts),
@@ -84,12 +98,13 @@ def _types(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, str, str]]:
                 yield type_.id, kind, type_.name
 
 
-def _nodes(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int]]:
+def _nodes(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int, bool]]:
     for commit in commits:
         for artifact in commit.changes.artifacts:
-            yield artifact.id * 2, artifact.type_id, commit.seq
+            yield artifact.id * 2, artifact.type_id, commit.seq, False
         for execution in commit.changes.executions:
-            yield execution.id * 2 + 1, execution.type_id, commit.seq
+            is_cached = execution.last_known_state == mlmd.Execution.CACHED
+            yield execution.id * 2 + 1, execution.type_id, commit.seq, is_cached
 
 
 def _edges(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int, str | None, int, int]]:

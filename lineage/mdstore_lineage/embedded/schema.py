@@ -25,7 +25,7 @@ from mdstore.errors import (
 )
 
 APPLICATION_ID: Final = 0x6D644C47  # "mdLG"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 BUSY_S: Final = 5.0
 """How long a writer waits for another one; readers wait for nobody."""
@@ -36,9 +36,10 @@ TABLES: Final = (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         store_id TEXT,            -- which store was projected; NULL while the graph is empty
         position INTEGER NOT NULL, -- the last commit applied
-        hash BLOB NOT NULL         -- of that commit
+        hash BLOB NOT NULL,        -- of that commit
+        until INTEGER NOT NULL     -- the graph is being rebuilt until it is at this position; 0 when it never was
     )""",
-    "INSERT INTO checkpoint VALUES (1, NULL, 0, x'')",
+    "INSERT INTO checkpoint VALUES (1, NULL, 0, x'', 0)",
     """
     CREATE TABLE type (
         id INTEGER PRIMARY KEY,
@@ -49,7 +50,9 @@ TABLES: Final = (
     CREATE TABLE node (
         key INTEGER PRIMARY KEY,  -- see keys.py
         type_id INTEGER NOT NULL,
-        since INTEGER NOT NULL    -- the commit with which it came; so in all tables
+        since INTEGER NOT NULL,   -- the commit with which it came; so in all tables
+        cached INTEGER NOT NULL,  -- of an execution: whether its state is CACHED, as of the position
+        makers INTEGER NOT NULL   -- of an artifact: how many output events it has from executions that are not cached
     )""",
     # Clustered by target, because lineage is asked for upstream most of the time, and because the edges inside an
     # answer are found by their targets: an execution has few inputs and an artifact one producer, while a popular
@@ -65,6 +68,20 @@ TABLES: Final = (
         PRIMARY KEY (target, source, type)
     ) WITHOUT ROWID""",
     "CREATE INDEX edge_by_source ON edge (source, target)",
+    # Makers are counted where the rows change, so that no order of commits and states can miss one. An odd key is an
+    # execution's: its edges lead to what it output.
+    """
+    CREATE TRIGGER output_came AFTER INSERT ON edge WHEN NEW.source & 1 BEGIN
+        UPDATE node SET makers = makers + 1
+        WHERE key = NEW.target AND NOT (SELECT cached FROM node WHERE key = NEW.source);
+    END""",
+    """
+    CREATE TRIGGER execution_changed AFTER UPDATE OF cached ON node BEGIN
+        UPDATE node SET makers = makers + (OLD.cached - NEW.cached) * (
+            SELECT count(*) FROM edge WHERE edge.source = NEW.key AND edge.target = node.key
+        )
+        WHERE key IN (SELECT target FROM edge WHERE source = NEW.key);
+    END""",
     """
     CREATE TABLE context (
         id INTEGER PRIMARY KEY,
@@ -121,11 +138,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         with writing(connection):
             if not _is_made(connection, path):  # another process may have been first
-                # What an older format has left behind.
-                for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                    connection.execute(f'DROP TABLE "{table}"')
+                until = _drop_older(connection)
                 for statement in TABLES:
                     connection.execute(statement)
+                connection.execute("UPDATE checkpoint SET until = ?", (until,))
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={FORMAT}")
     # Pages come from the machine's cache, which all processes that read the graph share.
@@ -147,6 +163,16 @@ def _is_made(connection: sqlite3.Connection, path: Path) -> bool:
             "mdstore, or another file, into which the store is projected again"
         )
     return bool(version == FORMAT)
+
+
+def _drop_older(connection: sqlite3.Connection) -> int:
+    """Take away what an older format has left behind; the position that it had."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    # Every format keeps its position there.
+    until: int = connection.execute("SELECT position FROM checkpoint").fetchone()[0] if tables else 0
+    for table in tables:
+        connection.execute(f'DROP TABLE "{table}"')
+    return until
 
 
 @contextmanager

@@ -20,14 +20,21 @@ CHUNK: Final = 1024
 # CROSS JOIN: for each id look its edges up, and never read the edge table and look ids up in the array.
 _SOURCES: Final = "SELECT edge.source FROM json_each(?1) AS id CROSS JOIN edge ON edge.target = id.value"
 _TARGETS: Final = "SELECT edge.target FROM json_each(?1) AS id CROSS JOIN edge ON edge.source = id.value"
+# Not what a cached execution output and another one has made. Two lookups by key and a counter: an artifact that came
+# out of a cache ten thousand times is decided edge by edge without looking at the others.
+_COUNTS: Final = """
+    (edge.source & 1 = 0
+    OR NOT (SELECT cached FROM node WHERE key = edge.source)
+    OR NOT (SELECT makers FROM node WHERE key = edge.target))"""
 _NEXT: Final[Mapping[Direction, str]] = {
-    Direction.UPSTREAM: _SOURCES,
-    Direction.DOWNSTREAM: _TARGETS,
+    Direction.UPSTREAM: f"{_SOURCES} WHERE {_COUNTS}",
+    Direction.DOWNSTREAM: f"{_TARGETS} WHERE {_COUNTS}",
     Direction.BOTH: f"{_SOURCES} UNION ALL {_TARGETS}",
 }
 _EDGES_INTO: Final = """
     SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
     FROM json_each(?) AS id CROSS JOIN edge ON edge.target = id.value"""
+_EDGES_THAT_COUNT_INTO: Final = f"{_EDGES_INTO} WHERE {_COUNTS}"
 _EDGES_OUT_OF: Final = """
     SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
     FROM json_each(?) AS id CROSS JOIN edge ON edge.source = id.value"""
@@ -53,10 +60,11 @@ def known(connection: sqlite3.Connection, keys: Collection[int]) -> list[int]:
     return in_order({key for (key,) in connection.execute(_KNOWN, (json_array(keys),))})
 
 
-def edges_within(connection: sqlite3.Connection, keys: Collection[int]) -> list[EdgeRow]:
-    """All edges with both ends in `keys`."""
+def edges_within(connection: sqlite3.Connection, keys: Collection[int], direction: Direction) -> list[EdgeRow]:
+    """All edges with both ends in `keys` that a walk in this direction may use."""
     inside = keys if isinstance(keys, set | frozenset | dict) else set(keys)
-    rows = connection.execute(_EDGES_INTO, (json_array(keys),))
+    sql = _EDGES_INTO if direction is Direction.BOTH else _EDGES_THAT_COUNT_INTO
+    rows = connection.execute(sql, (json_array(keys),))
     return [row for row in rows if row[1] in inside]
 
 
