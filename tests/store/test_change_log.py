@@ -65,7 +65,9 @@ def test_what_was_tampered_with_does_not_verify(local: Client, url: str) -> None
     Nodes(local)
     newest = verify(url)
     database = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-    database.execute("UPDATE mdstore_commit SET payload = CAST(payload || ? AS BLOB) WHERE seq = ?", (b"\x0a\x00", newest - 1))
+    database.execute(
+        "UPDATE mdstore_commit SET payload = CAST(payload || ? AS BLOB) WHERE seq = ?", (b"\x0a\x00", newest - 1)
+    )
     database.close()
     with pytest.raises(AssertionError, match=f"commit {newest - 1} "):
         verify(url)

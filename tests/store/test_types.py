@@ -31,12 +31,14 @@ def test_system_types_are_not_listed_and_say_no_base_type(client: Client) -> Non
     assert not get_type(client, "artifact", "mlmd.Model").HasField("base_type")
 
 
-def test_a_type_of_a_users_with_a_system_name_is_hidden_from_the_list_whatever_its_kind(client: Client) -> None:
+def test_an_artifact_or_execution_type_with_a_system_name_is_hidden_from_the_list(client: Client) -> None:
     hidden = put_type(client, "execution", "mlmd.Dataset")
     shown = put_type(client, "execution", "Dataset")
 
     assert ids(client, "execution") == [shown]
     assert get_type(client, "execution", "mlmd.Dataset").id == hidden
+    shown = put_type(client, "context", "mlmd.Dataset")
+    assert ids(client, "context") == [shown]
 
 
 def test_a_system_type_can_be_extended(client: Client) -> None:

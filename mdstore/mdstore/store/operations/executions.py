@@ -24,6 +24,8 @@ def put_execution(tx: Transaction, request: service.PutExecutionRequest) -> serv
     for pair, artifact_id in zip(pairs, artifact_ids, strict=True):
         if pair.HasField("event"):
             events.append(_event(request.execution, pair, artifact_id, execution_id))
+    # The library takes an event for an artifact that is not there, and the row then breaks its readers.
+    links.require(tx, ARTIFACT, [pair.event.artifact_id for pair in pairs if not pair.HasField("artifact")])
     links.insert_events(tx, events)
     context_ids = put_contexts(
         tx,
@@ -110,14 +112,9 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
             updates.append(repeated)
             result.append(repeated.id)
         else:
-            if not pair.event.HasField("artifact_id"):
-                raise InvalidArgument(f"pair {position} has an event without artifact_id, and no artifact")
             result.append(pair.event.artifact_id)
     if updates:
         nodes.put(tx, ARTIFACT, updates)
-    # The library takes an event for an artifact that is not there, and the row then breaks its readers.
-    named = [pair.event.artifact_id for pair in pairs if not pair.HasField("artifact")]
-    links.require(tx, ARTIFACT, named)
     return result
 
 
@@ -125,6 +122,8 @@ def _event(execution: mlmd.Execution, pair: Any, artifact_id: int, execution_id:
     event = mlmd.Event()
     event.CopyFrom(pair.event)
     links.check_event_type(event)
+    if not pair.HasField("artifact") and not event.HasField("artifact_id"):
+        raise InvalidArgument("a pair has an event without artifact_id, and no artifact")
     if (
         event.HasField("artifact_id")
         and pair.HasField("artifact")
@@ -149,11 +148,6 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
     """
     if not contexts:
         return []
-    for context in contexts:
-        if not context.HasField("type_id"):
-            raise InvalidArgument("Type id is missing: a context of PutExecution needs one")
-        if not context.name:
-            raise InvalidArgument("a context needs a name that is not empty")
     stored = nodes.read_for_update(tx, CONTEXT, contexts)
     declared = nodes.declarations_for(tx, CONTEXT, contexts, stored)
     known = nodes.ids_by_type_and_name(
@@ -169,6 +163,10 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
 
     ids: list[int | tuple[int, str]] = []
     for context in contexts:
+        if not context.HasField("type_id"):
+            raise InvalidArgument("Type id is missing: a context of PutExecution needs one")
+        if not context.HasField("name"):
+            raise InvalidArgument("a context needs a name that is not empty")
         key = (context.type_id, context.name)
         if context.HasField("id"):
             ids.append(context.id)

@@ -176,12 +176,9 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
         check_text(f"the type's {field}", getattr(wanted, field))
     for name, data_type in wanted.properties.items():
         check_text("a property's name", name)
-        if data_type == mlmd.UNKNOWN:
-            raise InvalidArgument(f"property {name!r} of type {wanted.name!r} is of kind UNKNOWN")
-    if wanted.HasField("base_type") and wanted.base_type == 0:
-        raise Unimplemented(f"type {wanted.name!r}: a base type cannot be taken away (UNSET)")
     stored = find(tx, kind, wanted.name, wanted.version)
     if stored is None:
+        _refuse_unknown(wanted, wanted.properties)
         return _create(tx, kind, wanted)
     _extend(tx, kind, stored, wanted, can_add=can_add, can_omit=can_omit)
     type_id: int = stored.id
@@ -189,6 +186,8 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
 
 
 def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
+    if wanted.HasField("base_type") and not wanted.base_type:
+        raise Unimplemented(f"type {wanted.name!r}: UNSET is no base type; leave it out")
     (type_id,) = tx.allocate("Type", 1)
     input_type = output_type = None
     if kind is kinds.EXECUTION:
@@ -236,8 +235,11 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         raise AlreadyExists(
             f"type {wanted.name!r} is there without these properties: {', '.join(added)}: set can_add_fields"
         )
+    _refuse_unknown(wanted, added)
     changed = bool(added)
     if wanted.HasField("base_type"):
+        if not wanted.base_type:
+            raise Unimplemented(f"type {wanted.name!r}: a base type cannot be taken away (UNSET)")
         if not stored.HasField("base_type"):
             _link_base(tx, kind, stored.id, wanted.base_type)
             stored.base_type = wanted.base_type
@@ -256,9 +258,17 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         getattr(tx.changes, f"{kind.label}_types").add().CopyFrom(stored)
 
 
+def _refuse_unknown(wanted: Any, names: Iterable[str]) -> None:
+    for name in names:
+        if wanted.properties[name] == mlmd.UNKNOWN:
+            raise InvalidArgument(f"property {name!r} of type {wanted.name!r} is of kind UNKNOWN")
+
+
 def _link_base(tx: Transaction, kind: Kind, type_id: int, base_type: int) -> None:
     name = kind.system_types[base_type - 1]
     parent = ids_by_name(tx, kind, [name])[name]
+    if parent == type_id:
+        raise InvalidArgument(f"type {name!r} cannot be its own base type")
     with unique_as_already_exists():
         tx.many(_INSERT_PARENT, [(type_id, parent)])
 
@@ -301,8 +311,9 @@ def get_one(tx: Transaction, kind: Kind, request: Any) -> Any:
 
 
 def get_all(tx: Transaction, kind: Kind) -> list[Any]:
-    """`Get*K*Types`: all but the system's, which the library hides by their names in whatever kind."""
-    rows = [row for row in tx.rows(_ALL, kind=kind.type_kind) if row[1] not in kinds.SYSTEM_TYPE_NAMES]
+    """`Get*K*Types`: all but the system's, which the library hides by the names of both kinds that have some."""
+    hidden = kinds.SYSTEM_TYPE_NAMES if kind.system_types else ()
+    rows = [row for row in tx.rows(_ALL, kind=kind.type_kind) if row[1] not in hidden]
     return _messages(tx, kind, rows)
 
 
