@@ -39,6 +39,8 @@ def prepare(connection: Connection) -> changes.Changes:
     added = _upsert_system_types(connection)
     if tables.HEAD.name in present:
         _check_format(connection)
+        # Those that a newer version of this program has brought.
+        _create(connection, tuple(table for table in tables.OUR_TABLES if table.name not in present))
     else:
         _create(connection, tables.OUR_TABLES)
         connection.execute(

@@ -52,6 +52,11 @@ def _postgresql(type_: Exactly, _compiler: object, **_: object) -> str:
     return type_.postgresql
 
 
+def is_text(column: Any) -> bool:
+    """Whether a column of ours holds texts."""
+    return isinstance(column.type, Exactly) and column.type.postgresql.startswith(("VARCHAR", "TEXT"))
+
+
 INT: Final = Exactly("INT", "INT", "INT")
 TIME: Final = Exactly("INT", "BIGINT", "BIGINT")
 NAME: Final = Exactly("VARCHAR(255)", "VARCHAR(255)", "VARCHAR(255)")
@@ -293,7 +298,7 @@ CHANGE: Final = Table(
     PrimaryKeyConstraint("kind", "id", "seq"),
     sqlite_with_rowid=False,
 )
-"""Which commits changed a node: `kind` is MLMD's type kind."""
+"""Which commits changed what: `kind` is MLMD's number for nodes, and `change_log.TYPES` and `change_log.PARENTS` more."""
 
 DOCUMENT: Final = Table(
     "mdstore_document",
@@ -304,5 +309,66 @@ DOCUMENT: Final = Table(
     Column("time_ms", TIME, nullable=False),
     PrimaryKeyConstraint("collection", "key"),
 )
+
+TOMBSTONE: Final = Table(
+    "mdstore_tombstone",
+    _OURS,
+    Column("kind", INT, nullable=False),
+    Column("id", TIME, nullable=False),
+    Column("seq", Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False),
+    Column("deletion", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
+    PrimaryKeyConstraint("kind", "id"),
+    sqlite_with_rowid=False,
+)
+"""Nodes that were deleted, each with its `mdstore.v1.Deletion`."""
+
+HOLD: Final = Table(
+    "mdstore_hold",
+    _OURS,
+    Column("kind", INT, nullable=False),
+    Column("id", TIME, nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("time_ms", TIME, nullable=False),
+    Column("actor", TEXT, nullable=False),
+    Column("reason", TEXT, nullable=False),
+    PrimaryKeyConstraint("kind", "id", "name"),
+    sqlite_with_rowid=False,
+)
+"""Nodes that must not be deleted."""
+
+REQUEST: Final = Table(
+    "mdstore_request",
+    _OURS,
+    Column("key", Exactly("TEXT", "VARCHAR(300)", "TEXT"), nullable=False),
+    Column("digest", Exactly("BLOB", "BINARY(32)", "BYTEA"), nullable=False),
+    Column("attempt", INT, nullable=False),
+    Column("response", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
+    Column("until_ms", TIME, nullable=False),
+    PrimaryKeyConstraint("key"),
+    Index("mdstore_request_until", "until_ms"),
+)
+"""Answers of writes that may be asked for again; each is kept until a time."""
+
+MARK: Final = Table(
+    "mdstore_mark",
+    _OURS,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    *(
+        Column(name, Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False)
+        for name in (
+            *("seq", "type", "artifact", "execution", "context", "event", "attribution", "association", "parents"),
+            *("artifact_ms", "execution_ms", "context_ms"),
+        )
+    ),
+)
+"""One row: up to which ids, update times and numbers of rows everything in MLMD's tables is in the log."""
+
+COMPACTION: Final = Table(
+    "mdstore_compaction",
+    _OURS,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("compaction", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
+)
+"""At most one row: the newest `mdstore.v1.Compaction`."""
 
 OUR_TABLES: Final = tuple(_OURS.tables.values())
