@@ -174,7 +174,7 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
         raise InvalidArgument(f"the {kind.label} type has no name")
     for field in ("name", "version", "description", "external_id"):
         check_text(f"the type's {field}", getattr(wanted, field))
-    for name, data_type in wanted.properties.items():
+    for name in wanted.properties:
         check_text("a property's name", name)
     stored = find(tx, kind, wanted.name, wanted.version)
     if stored is None:
@@ -219,7 +219,7 @@ def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
 
 
 def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: bool, can_omit: bool) -> None:
-    for name, data_type in wanted.properties.items():
+    for name in wanted.properties:
         if name in stored.properties and stored.properties[name] != data_type:
             raise AlreadyExists(
                 f"type {wanted.name!r} is there with property {name!r} of kind "
