@@ -236,7 +236,7 @@ class TestContexts:
     def test_force_reuse_links_without_an_update(self, client: Client, nodes: Nodes) -> None:
         context = nodes.contexts[0]
         before = get_one(client, "context", context)
-        sent = nodes.new("context", id=context, name="other", custom={"x": 1})
+        sent = mlmd.Context(id=context, custom_properties={"x": value(1)})
 
         response = put_execution(
             client, nodes.new("execution"), contexts=[sent, nodes.new("context", name="new")], force_reuse_context=True
@@ -249,7 +249,7 @@ class TestContexts:
             put_execution(
                 client,
                 nodes.new("execution"),
-                contexts=[nodes.new("context", id=999, name="n")],
+                contexts=[mlmd.Context(id=999)],
                 force_reuse_context=True,
             )
 

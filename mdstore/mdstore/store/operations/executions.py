@@ -142,7 +142,7 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
 
     Args:
         tx: the transaction.
-        contexts: each needs a type id and a name, also when it has an id.
+        contexts: each needs a type id and a name, also when it has an id, unless that is used as it is.
         reuse: one without an id whose type and name are there is used as it is; else that is AlreadyExists.
         force_reuse: one with an id is used as it is; an unknown id is NotFound.
     """
@@ -163,20 +163,22 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
 
     ids: list[int | tuple[int, str]] = []
     for context in contexts:
+        if force_reuse and context.HasField("id"):
+            if context.id not in stored:
+                raise NotFound(f"no context has the id {context.id}")
+            ids.append(context.id)
+            continue
         if not context.HasField("type_id"):
             raise InvalidArgument("Type id is missing: a context of PutExecution needs one")
         if not context.HasField("name"):
             raise InvalidArgument("a context needs a name that is not empty")
         key = (context.type_id, context.name)
         if context.HasField("id"):
+            # Contexts are worked off in their order, since this one may take a name or set one free.
+            make_new()
+            nodes.update_nodes(tx, CONTEXT, [context], stored, declared)
+            known = {name: there for name, there in known.items() if there != context.id} | {key: context.id}
             ids.append(context.id)
-            if not force_reuse:
-                # Contexts are worked off in their order, since this one may take a name or set one free.
-                make_new()
-                nodes.update_nodes(tx, CONTEXT, [context], stored, declared)
-                known = {name: there for name, there in known.items() if there != context.id} | {key: context.id}
-            elif context.id not in stored:
-                raise NotFound(f"no context has the id {context.id}")
         elif key in known or key in new:
             if not reuse:
                 raise AlreadyExists(

@@ -219,7 +219,7 @@ def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
 
 
 def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: bool, can_omit: bool) -> None:
-    for name in wanted.properties:
+    for name, data_type in wanted.properties.items():
         if name in stored.properties and stored.properties[name] != data_type:
             raise AlreadyExists(
                 f"type {wanted.name!r} is there with property {name!r} of kind "
