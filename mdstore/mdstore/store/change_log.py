@@ -6,16 +6,16 @@ read.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Table, bindparam, insert, select, update
 
-from mdstore.store import tables
+from mdstore.store import marks, tables
 from mdstore.store.kinds import KINDS, Kind
 from mdstore.store.operations import links, nodes, types
-from mdstore.store.sql import Statement
+from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import changes
 
@@ -41,6 +41,11 @@ _INSERT_CHANGE: Final = Statement(
         .values({name: bindparam(f"v_{name}") for name in ("kind", "id", "seq")})
     )
 )
+_INSERT_TOMBSTONE: Final = Statement(
+    lambda: insert(tables.TOMBSTONE).values(
+        {column.name: bindparam(f"v_{column.name}") for column in tables.TOMBSTONE.columns}
+    )
+)
 _FROM: Final = Statement(
     lambda: (
         select(_C.seq, _C.time_ms, _C.origin, _C.actor, _C.hash, _C.payload)
@@ -49,6 +54,14 @@ _FROM: Final = Statement(
         .limit(bindparam("most"))
     )
 )
+
+TYPES: Final = 16
+"""Of a type in `mdstore_change.kind`: this and its type kind."""
+PARENTS: Final = 32
+"""Of a link between contexts in `mdstore_change.kind`; the id is the child's."""
+
+PAYLOADS: Final = 50
+"""Commits that are in memory at once when many are read: one can be some megabytes."""
 
 PAGE: Final = 1000
 """Nodes or links of a snapshot's page, and of a bootstrap's commit."""
@@ -113,14 +126,31 @@ def append(tx: Transaction, entries: Sequence[Entry], known: Head | None = None)
         new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
         tx.run_if_any(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash)
     tx.many(_INSERT_COMMIT, commits)
-    touched = [
-        (kind.type_kind, node.id, commit[0])
-        for commit, (entry, _) in zip(commits, payloads, strict=True)
-        for kind in KINDS
-        for node in getattr(entry.changes, kind.nodes_field)
-    ]
-    tx.many(_INSERT_CHANGE, touched)
+    numbered = [(commit[0], entry.changes) for commit, (entry, _) in zip(commits, payloads, strict=True)]
+    tx.many(_INSERT_CHANGE, [(*key, seq) for seq, change in numbered for key in touched(change)])
+    tx.many(
+        _INSERT_TOMBSTONE,
+        [
+            (kind.type_kind, gone.id, seq, gone.SerializeToString())
+            for seq, change in numbered
+            for kind in KINDS
+            for gone in getattr(change, f"deleted_{kind.nodes_field}")
+        ],
+    )
     return new
+
+
+def touched(change: changes.Changes) -> Iterator[tuple[int, int]]:
+    """Rows `(kind, id)` of `mdstore_change`: what a commit changed; some may come twice."""
+    for kind in KINDS:
+        for node in getattr(change, kind.nodes_field):
+            yield kind.type_kind, node.id
+        for gone in getattr(change, f"deleted_{kind.nodes_field}"):
+            yield kind.type_kind, gone.id
+        for type_ in getattr(change, f"{kind.label}_types"):
+            yield TYPES + kind.type_kind, type_.id
+    for link in change.parent_contexts:
+        yield PARENTS, link.child_id
 
 
 _CommitRow = tuple[int, int, str, str, bytes, bytes]
@@ -134,6 +164,35 @@ def _chain(old: Head, now: int, payloads: Sequence[tuple[Entry, bytes]]) -> list
         digest = commit_hash(digest, seq=seq, time_ms=now, origin=entry.origin, actor=entry.actor, payload=payload)
         rows.append((seq, now, entry.origin, entry.actor, digest, payload))
     return rows
+
+
+_AT: Final = Statement(
+    lambda: (
+        select(_C.seq, _C.time_ms, _C.origin, _C.actor, _C.hash, _C.payload)
+        .where(OneOf(_C.seq, "seqs"))
+        .order_by(_C.seq)
+    )
+)
+
+
+def payloads_since(tx: Transaction, seq: int) -> Iterator[tuple[int, changes.Changes]]:
+    """`(position, changes)` of the commits behind `seq`, read in pages."""
+    while rows := tx.rows(_FROM, from_seq=seq + 1, most=PAYLOADS):
+        for row in rows:
+            yield row[0], changes.Changes.FromString(row[5])
+        seq = rows[-1][0]
+
+
+def commits_at(tx: Transaction, seqs: Collection[int]) -> Iterator[changes.PackedCommit]:
+    """The commits at these positions, in order, read in pages."""
+    ordered = sorted(set(seqs))
+    for start in range(0, len(ordered), PAYLOADS):
+        for seq, time_ms, origin, actor, digest, payload in tx.rows(
+            _AT, seqs=values(ordered[start : start + PAYLOADS])
+        ):
+            yield changes.PackedCommit(
+                seq=seq, time_ms=time_ms, origin=origin, actor=actor, hash=digest, changes=payload
+            )
 
 
 def commits_from(tx: Transaction, from_seq: int, most: int) -> list[changes.PackedCommit]:
@@ -244,3 +303,5 @@ def bootstrap(tx: Transaction, added: changes.Changes) -> None:
     newest = head(tx)
     for page in everything(tx) if newest.seq == 0 else [added]:
         newest = append(tx, [Entry("bootstrap", "", page)], newest) or newest
+    if marks.read(tx) is None:
+        marks.begin(tx, newest.seq)

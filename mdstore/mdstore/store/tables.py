@@ -52,11 +52,6 @@ def _postgresql(type_: Exactly, _compiler: object, **_: object) -> str:
     return type_.postgresql
 
 
-def is_text(column: Any) -> bool:
-    """Whether a column of ours holds texts."""
-    return isinstance(column.type, Exactly) and column.type.postgresql.startswith(("VARCHAR", "TEXT"))
-
-
 INT: Final = Exactly("INT", "INT", "INT")
 TIME: Final = Exactly("INT", "BIGINT", "BIGINT")
 NAME: Final = Exactly("VARCHAR(255)", "VARCHAR(255)", "VARCHAR(255)")
