@@ -1,7 +1,7 @@
 """Up to where everything in MLMD's tables is in the change log.
 
-Another program that writes to the same database leaves no log, but ids only grow and an update moves the update time. So
-what is new to us is behind these marks, and finding it costs as much as there is of it.
+Another program that writes to the same database leaves no log, but ids only grow and an update moves the update time.
+So what is new to us is behind these marks, and finding it costs as much as there is of it.
 """
 
 from dataclasses import dataclass, fields

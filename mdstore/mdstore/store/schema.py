@@ -39,10 +39,9 @@ def prepare(connection: Connection) -> changes.Changes:
     added = _upsert_system_types(connection)
     if tables.HEAD.name in present:
         _check_format(connection)
-        # Those that a newer version of this program has brought.
-        _create(connection, tuple(table for table in tables.OUR_TABLES if table.name not in present))
-    else:
-        _create(connection, tables.OUR_TABLES)
+    # Also those that a newer version of this program has brought.
+    _create(connection, tuple(table for table in tables.OUR_TABLES if table.name not in present))
+    if tables.HEAD.name not in present:
         connection.execute(
             insert(tables.HEAD).values(
                 id=1, store_id=str(uuid.uuid4()), format=FORMAT, seq=0, hash=hashlib.sha256(b"").digest()

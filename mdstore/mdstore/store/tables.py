@@ -293,7 +293,7 @@ CHANGE: Final = Table(
     PrimaryKeyConstraint("kind", "id", "seq"),
     sqlite_with_rowid=False,
 )
-"""Which commits changed what: `kind` is MLMD's number for nodes, and `change_log.TYPES` and `change_log.PARENTS` more."""
+"""Which commits changed what. `kind` is MLMD's number for nodes; see also `TYPES` and `PARENTS` in change_log.py."""
 
 DOCUMENT: Final = Table(
     "mdstore_document",
