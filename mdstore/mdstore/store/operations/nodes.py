@@ -471,6 +471,9 @@ def put(
     ids: list[int] = []
     for batch in _runs(nodes):
         if batch[0].HasField("id"):
+            # A request may update what it has just created, if it guesses the id right.
+            if late := {node.id for node in batch if node.id not in stored}.intersection(ids):
+                stored.update((node.id, node) for node in by_ids(tx, kind, late))
             update_nodes(tx, kind, batch, stored, declared, mask=mask, guarded=guarded)
             ids += [node.id for node in batch]
         else:
