@@ -76,6 +76,8 @@ class GrpcWeb:
             if method is None:
                 raise Unimplemented(f"there is no method {request.url.path}")
             message = message_of(await self._body(request, text=text), text=text)
+            if len(message) > self._dispatcher.limits.message_bytes:
+                raise self._too_large()
             if method.streams:
                 messages = self._dispatcher.stream(method, message, HttpCaller(request))
                 return StreamingResponse(_frames(messages, deadline, text=text), media_type=media)
@@ -95,10 +97,12 @@ class GrpcWeb:
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise ResourceExhausted(
-                    f"the request is larger than the {self._dispatcher.limits.message_bytes} bytes that are allowed"
-                )
+                raise self._too_large()
         return bytes(body)
+
+    def _too_large(self) -> ResourceExhausted:
+        most = self._dispatcher.limits.message_bytes
+        return ResourceExhausted(f"the request is larger than the {most} bytes that are allowed")
 
 
 async def _until_gone(answer: "asyncio.Future[bytes] | object", request: Request, deadline: float | None) -> bytes:

@@ -7,11 +7,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from mdstore.client.remote import SERVICE_FILES
 from mdstore.errors import Unavailable
@@ -126,7 +128,9 @@ async def _grpc_serving(dispatcher: Dispatcher, plan: Plan) -> AsyncIterator[int
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     names = service_names()
-    _reflect(server, names)
+    reflection.enable_server_reflection(
+        (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server, _EitherPool(POOL, descriptor_pool.Default())
+    )
     address = f"[{plan.host}]:{plan.grpc_port}" if ":" in plan.host else f"{plan.host}:{plan.grpc_port}"
     check_free(plan.host, plan.grpc_port)
     try:
@@ -148,11 +152,20 @@ async def _grpc_serving(dispatcher: Dispatcher, plan: Plan) -> AsyncIterator[int
         await server.stop(CLOSE_S)
 
 
-def _reflect(server: grpc.aio.Server, names: list[str]) -> None:
-    """Let tools such as grpcurl ask what there is; it comes from our own pool of descriptors."""
-    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415
+class _EitherPool:
+    """Two pools of descriptors as one, to look things up: ours has the store's services, protobuf's has gRPC's own."""
 
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server, POOL)
+    def __init__(self, *pools: Any) -> None:
+        self._pools = pools
+
+    def __getattr__(self, name: str) -> Any:
+        def find(*arguments: Any) -> Any:
+            for pool in self._pools[:-1]:
+                with contextlib.suppress(KeyError):
+                    return getattr(pool, name)(*arguments)
+            return getattr(self._pools[-1], name)(*arguments)
+
+        return find
 
 
 async def serve(store: Store, plan: Plan, *, on_ready: Callable[[Ports], None] = lambda _: None) -> None:
