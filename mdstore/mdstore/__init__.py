@@ -3,6 +3,7 @@
 import mdstore
 with mdstore.connect("grpc://127.0.0.1:8080") as store: ...
 async with mdstore.connect_async("grpc://127.0.0.1:8080") as store: ...
+with mdstore.run("train", pipeline="churn") as step: step.log_metric("accuracy", 0.9)
 """
 
 from importlib import import_module
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mdstore.client.connect import connect, connect_async
     from mdstore.client.retry import Retry
+    from mdstore.steps.step import run
 
-__all__ = ["Retry", "connect", "connect_async"]
+__all__ = ["Retry", "connect", "connect_async", "run"]
 
 _WHERE: Final = {
     "Retry": "mdstore.client.retry",
     "connect": "mdstore.client.connect",
     "connect_async": "mdstore.client.connect",
+    "run": "mdstore.steps.step",
 }
 
 

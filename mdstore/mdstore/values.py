@@ -4,12 +4,13 @@ Inside the store the message is the value; everything above it (lineage, GraphQL
 """
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import NewType, TypeAlias
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 
 from mdstore.wire import mlmd
 
@@ -158,6 +159,50 @@ def json_from_value(value: mlmd.Value) -> JSON:
         case _:
             plain: JSON = getattr(value, kind)
             return plain
+
+
+def value_from_json(given: JSON) -> mlmd.Value:
+    """A property's value: text, numbers and truth as they are, lists, objects and null as KFP wraps them.
+
+    What a database or JSON cannot hold becomes text: NaN and infinite numbers; a NUL in a text is replaced.
+    """
+    message = mlmd.Value()
+    match _holdable(given):
+        case bool(plain):
+            message.bool_value = plain
+        case int(plain) if plain in _INT32:
+            message.int_value = plain
+        case int(plain) | float(plain):
+            message.double_value = plain
+        case str(plain):
+            message.string_value = plain
+        case dict(plain):
+            json_format.ParseDict(plain, message.struct_value)
+        case list(plain):
+            json_format.ParseDict({"list": plain}, message.struct_value)
+        case None:
+            message.struct_value.fields["null"].null_value = struct_pb2.NULL_VALUE
+    return message
+
+
+_INT32 = range(-(2**31), 2**31)
+
+
+def _holdable(given: JSON) -> JSON:
+    match given:
+        case float() if not math.isfinite(given):
+            return "NaN" if math.isnan(given) else "Infinity" if given > 0 else "-Infinity"
+        case int() if abs(given) > 2**1023:
+            return str(given)
+        case str():
+            # Lone surrogates have no UTF-8; MLMD's readers cut a text off at a NUL.
+            return given.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case list():
+            return [_holdable(item) for item in given]
+        case dict():
+            return {str(_holdable(name)): _holdable(item) for name, item in given.items()}
+        case _:
+            return given
 
 
 def artifact_from_message(message: mlmd.Artifact) -> Artifact:

@@ -1,0 +1,625 @@
+"""`mdstore.run`: what a pipeline step logs about itself.
+
+One request when it begins, one when it ends, and between them one for what was logged, every few seconds when there is
+something. Each is idempotent; those that the store does not take now are spooled (`steps.deliver`).
+Nothing here makes a step fail unless it asks for that by `strict=True`.
+
+Threads: a step may be used by several; a step that another thread begins is inside this one when it says `parent=`.
+"""
+
+import asyncio
+import functools
+import inspect
+import itertools
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+
+from mdstore.client.client import Client
+from mdstore.steps import content, place, spool
+from mdstore.steps.deliver import Sender
+from mdstore.steps.records import Changes, Identity, Output, Use, iso, request
+from mdstore.values import JSON, ExecutionState
+from mdstore.vocabulary import ARTIFACT, CONTAINER_EXECUTION, PIPELINE_RUN, Property
+from mdstore.wire import ingestion
+
+log: Final = logging.getLogger("mdstore")
+
+FLUSH_AFTER_S: Final = 5.0
+"""What is logged later than so long after the last request is sent at once, with all that waits."""
+FLUSH_AT: Final = 500
+"""As many things as are sent together at most."""
+TEXT_CHARACTERS: Final = 10_000
+"""Of a parameter; a longer one is cut off. Databases have a limit, and a parameter is no place for data."""
+NAME_CHARACTERS: Final = 200
+_EXTERNAL_ID_CHARACTERS: Final = 200
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_current: ContextVar["Step | None"] = ContextVar("mdstore_step", default=None)
+_begun: Counter[str] = Counter()
+"""External id without the attempt -> how many such steps this process has begun: the next one is another attempt."""
+_joined: set[str] = set()
+"""Executions of the writer's or launcher's that a step of this process stands for: the first one does."""
+_counting: Final = threading.Lock()
+
+
+def run(
+    name: str,
+    *,
+    pipeline: str | None = None,
+    store: str | Client | None = None,
+    run_id: str | None = None,
+    attempt: int | None = None,
+    parent: "Step | None" = None,
+    type: str = CONTAINER_EXECUTION,  # noqa: A002 (MLMD's word)
+    parameters: Mapping[str, object] | None = None,
+    strict: bool = False,
+    timeout_s: float = 2.0,
+) -> "Step":
+    """A step: `with mdstore.run("train") as step: ...`, `async with`, or `@mdstore.run("train")` on a function.
+
+    Args:
+        name: of the step, the same each time that it runs.
+        pipeline: what the run is a run of.
+        store: its URL, or a client; else that of the step around this one, else `MDSTORE_STORE`.
+        run_id: the run that the step is part of; else that of the step around this one, else `MDSTORE_RUN_ID`, else
+            what Argo or Kubeflow Pipelines say, else a new one.
+        attempt: which try of this step it is, from 0; else `MDSTORE_ATTEMPT`, else counted in this process. A step with
+            the same run, name and attempt is the same step.
+        parent: the step around this one; by default the one whose block this is in.
+        type: of the execution.
+        parameters: what the step was told, as `Step.log_parameter`.
+        strict: raise when the store does not take what is logged, instead of keeping it for later.
+        timeout_s: the most seconds that a step waits for the store, each time that it sends something.
+    """
+    return Step(
+        name,
+        pipeline=pipeline,
+        store=store,
+        run_id=run_id,
+        attempt=attempt,
+        parent=parent,
+        type_name=type,
+        parameters=dict(parameters or {}),
+        is_strict=strict,
+        timeout_s=timeout_s,
+    )
+
+
+class Step:
+    """One step that logs what it uses, makes and measures. Made by `mdstore.run`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pipeline: str | None,
+        store: str | Client | None,
+        run_id: str | None,
+        attempt: int | None,
+        parent: "Step | None",
+        type_name: str,
+        parameters: dict[str, object],
+        is_strict: bool,
+        timeout_s: float,
+    ) -> None:
+        """Nothing is looked up and nothing is sent before the step begins."""
+        self._given: Final = {
+            "name": name,
+            "pipeline": pipeline,
+            "store": store,
+            "run_id": run_id,
+            "attempt": attempt,
+            "parent": parent,
+            "type_name": type_name,
+            "parameters": parameters,
+            "is_strict": is_strict,
+            "timeout_s": timeout_s,
+        }
+        self.name: Final = name
+        self._pipeline = pipeline
+        self._store = store
+        self._run_id = run_id
+        self._attempt = attempt
+        self._parent = parent
+        self._type = type_name
+        self._is_strict = is_strict
+        self._timeout_s = timeout_s
+        self._identity: Identity | None = None
+        self._sender: Sender | None = None
+        self._owns_sender = False
+        self._defaults: dict[str, JSON] = {}
+        self._run_defaults: dict[str, JSON] = {}
+        self._new = Changes()
+        self._parameters: dict[str, JSON] = {}
+        self._outputs: dict[str, list[str | None]] = {}
+        self._without_digest: list[tuple[str, int]] = []
+        self._inner: Counter[str] = Counter()
+        """As `_begun`, of the steps inside this one."""
+        self._flushed_at = 0.0
+        self._is_inline = True
+        self._is_over = False
+        self._token: Token[Step | None] | None = None
+        self._lock = threading.RLock()
+        with self._unfailing("its parameters"):
+            self._parameters = {_name(key): _plain(value) for key, value in parameters.items()}
+
+    # What a step says
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that the step is part of, once it has begun."""
+        return None if self._identity is None else self._identity.run
+
+    @property
+    def external_id(self) -> str | None:
+        """What the step's artifacts are named after, once it has begun; mostly its execution's external id."""
+        return None if self._identity is None else self._identity.base
+
+    def input(
+        self,
+        name: str,
+        uri: str | os.PathLike[str],
+        *,
+        type: str = ARTIFACT,  # noqa: A002 (MLMD's word)
+        properties: Mapping[str, object] | None = None,
+        digest: str | None = None,
+    ) -> str:
+        """Say that the step uses what is at a location; the store finds which version that is.
+
+        Args:
+            name: the input's, in this step.
+            uri: where it is; a path becomes a `file://` URI.
+            type: its type, and
+            properties: what is known of it, in case that nobody has recorded it yet.
+            digest: of what is there, as `sha256:<hex>`; computed for local files.
+
+        Returns:
+            The URI.
+        """
+        location = os.fspath(uri)
+        with self._unfailing(f"input {name!r}"), self._lock:
+            location = content.uri_of(uri)
+            use = Use(
+                name=_name(name),
+                uri=location,
+                digest=digest or self._digest(location),
+                type=type,
+                properties=_properties(properties),
+                at_ms=_now_ms(),
+            )
+            self._new.uses.append(use)
+            self._flush_if_due()
+        return location
+
+    def output(
+        self,
+        name: str,
+        uri: str | os.PathLike[str] | None = None,
+        *,
+        type: str = ARTIFACT,  # noqa: A002 (MLMD's word)
+        properties: Mapping[str, object] | None = None,
+        digest: str | None = None,
+    ) -> str | None:
+        """Say that the step made something. The same name and URI again add to it; another URI is another artifact.
+
+        Args:
+            name: the output's, in this step.
+            uri: where it is; a path becomes a `file://` URI.
+            type: its type: system.Model, system.Dataset, or one of your own.
+            properties: what there is to know about it.
+            digest: of what is there, as `sha256:<hex>`; computed for local files, at the step's end if they are not
+                there yet.
+
+        Returns:
+            The URI.
+        """
+        location = None if uri is None else os.fspath(uri)
+        with self._unfailing(f"output {name!r}"), self._lock:
+            label = _name(name)
+            location = None if uri is None else content.uri_of(uri)
+            places = self._outputs.setdefault(label, [])
+            if location not in places:
+                places.append(location)
+            index = places.index(location)
+            found = digest or (None if location is None else self._digest(location))
+            if found is None and location is not None:
+                self._without_digest.append((label, index))
+            before = self._new.outputs.get((label, index))
+            self._new.outputs[label, index] = Output(
+                name=label,
+                index=index,
+                uri=location,
+                digest=found,
+                type=type,
+                properties={**(before.properties if before else {}), **_properties(properties)},
+                at_ms=_now_ms(),
+            )
+            self._flush_if_due()
+        return location
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Say how good it got; the last value of a name counts. Anything that `float` takes."""
+        with self._unfailing(f"metric {name!r}"), self._lock:
+            self._new.metrics[_name(name)] = float(value)
+            self._flush_if_due()
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Several metrics at once."""
+        for name, value in metrics.items():
+            self.log_metric(name, value)
+
+    def log_parameter(self, name: str, value: object) -> None:
+        """Say what the step was told: numbers, texts, lists and objects as they are, anything else as its text."""
+        with self._unfailing(f"parameter {name!r}"), self._lock:
+            self._parameters[_name(name)] = _plain(value)
+            self._new.parameters = dict(self._parameters)
+            self._flush_if_due()
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Several parameters at once."""
+        for name, value in parameters.items():
+            self.log_parameter(name, value)
+
+    def flush(self) -> None:
+        """Send what waits. When this returns, it is in the store, or on disk to be sent later."""
+        with self._unfailing("what waits"), self._lock:
+            self._flush(is_important=False)
+
+    # Beginning and ending
+
+    def start(self) -> Self:
+        """Begin without a block; `end` must follow."""
+        with self._unfailing("its start"), self._lock:
+            self._begin()
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The step is over, and failed when there is an error."""
+        # A fault of logging must not take the place of the step's own.
+        with self._unfailing("its end", instead_of=error), self._lock:
+            self._end(error)
+
+    def __enter__(self) -> Self:
+        self.start()
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        self.end(error)
+
+    async def __aenter__(self) -> Self:
+        # Who is on the event loop must not wait there: between start and end nothing is sent unless asked for.
+        self._is_inline = False
+        self._parent = self._parent or _current.get()
+        await asyncio.to_thread(self.start)
+        self._token = _current.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        await asyncio.to_thread(self.end, error)
+
+    def _leave(self) -> None:
+        if self._token is not None:
+            # Another context than the one it was entered in, as in a fixture, has nothing to take back.
+            with suppress(ValueError):
+                _current.reset(self._token)
+            self._token = None
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Make each call of a function a step; of a coroutine function, each time that it is awaited."""
+        if inspect.iscoroutinefunction(function):
+            awaited = cast("Callable[P, Awaitable[Any]]", function)
+
+            @functools.wraps(function)
+            async def asynchronous(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self._again():
+                    return await awaited(*args, **kwargs)
+
+            return cast("Callable[P, R]", asynchronous)
+
+        @functools.wraps(function)
+        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return plain
+
+    def _again(self) -> "Step":
+        return Step(**cast("dict[str, Any]", self._given))
+
+    # How
+
+    @contextmanager
+    def _unfailing(self, what: str, *, instead_of: BaseException | None = None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # Whatever it is: a step that did its work must not fail because of what it says about it.
+            if self._is_strict and instead_of is None:
+                raise
+            log.warning("step %s: %s could not be logged: %r", self.name, what, error)
+
+    def _begin(self) -> None:
+        if self._identity is not None:
+            raise RuntimeError(f"step {self.name!r} has begun already; use mdstore.run() again for another one")
+        environment = os.environ
+        parent = self._parent or _current.get()
+        if parent is not None and (parent._identity is None or parent._is_over):
+            parent = None
+        here = place.find(environment)
+        given_attempt = self._attempt if self._attempt is not None or parent is not None else here.attempt
+        identity, attempt = _identify(
+            here, parent, name=_name(self.name), pipeline=self._pipeline, run_id=self._run_id, attempt=given_attempt
+        )
+        self._identity = identity
+        self._sender, self._owns_sender = self._choose_sender(parent, environment)
+        now = _now_ms()
+        self._defaults = {
+            Property.DISPLAY_NAME: self.name,
+            Property.TASK_NAME: self.name,
+            Property.STARTED_AT: iso(now),
+        }
+        for key, known in (
+            (Property.NAMESPACE, here.namespace),
+            (Property.POD_NAME, here.pod_name),
+            (Property.POD_UID, here.pod_uid),
+        ):
+            if known is not None:
+                self._defaults[key] = known
+        if attempt is not None:
+            self._defaults[Property.ATTEMPT] = attempt
+        if parent is not None and parent.external_id is not None:
+            self._defaults[Property.PARENT] = parent.external_id
+        if identity.is_own_run:
+            self._run_defaults = {Property.DISPLAY_NAME: self.name, Property.STARTED_AT: iso(now)}
+            self._new.run_properties = {Property.STATE: "RUNNING"}
+        elif not here.is_workflow and parent is None:
+            self._run_defaults = {Property.DISPLAY_NAME: identity.run}
+        if self._parameters:
+            self._new.parameters = dict(self._parameters)
+        self._new.state = ExecutionState.RUNNING
+        self._flush(is_important=True)
+
+    def _choose_sender(self, parent: "Step | None", environment: Mapping[str, str]) -> tuple[Sender, bool]:
+        inherited = parent is not None and self._store is None and parent._is_strict == self._is_strict
+        if parent is not None and inherited and parent._sender is not None:
+            return parent._sender, False
+        most = environment.get("MDSTORE_SPOOL_MAX_BYTES", "")
+        sender = Sender(
+            self._store if self._store is not None else environment.get("MDSTORE_STORE") or None,
+            folder=functools.partial(spool.folder, environment.get("MDSTORE_SPOOL") or None),
+            most_bytes=int(most) if most.isascii() and most.isdigit() else spool.MOST_BYTES,
+            timeout_s=self._timeout_s,
+            is_strict=self._is_strict,
+        )
+        return sender, True
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._identity is None or self._is_over:
+            return
+        self._is_over = True
+        now = _now_ms()
+        state, word = _outcome(error)
+        self._new.state = state
+        self._new.properties[Property.FINISHED_AT] = iso(now)
+        self._new.run_properties = {Property.STATE: word, Property.FINISHED_AT: iso(now)}
+        if error is not None and state is not ExecutionState.COMPLETE:
+            message = f"{type(error).__name__}: {error}".rstrip(": ")[:TEXT_CHARACTERS]
+            self._new.properties[Property.MESSAGE] = message
+            self._new.run_properties[Property.MESSAGE] = message
+        try:
+            self._add_missing_digests()
+            self._flush(is_important=True)
+        finally:
+            if self._owns_sender and self._sender is not None:
+                self._sender.finish()
+
+    def _add_missing_digests(self) -> None:
+        until = time.monotonic() + self._timeout_s
+        for name, index in dict.fromkeys(self._without_digest):
+            uri = self._outputs[name][index]
+            waiting = self._new.outputs.get((name, index))
+            if uri is None or time.monotonic() >= until or (waiting is not None and waiting.digest is not None):
+                continue
+            found = self._digest(uri, seconds=until - time.monotonic())
+            if found is None:
+                continue
+            if waiting is None:
+                # It went with an earlier request; only what is new is said again.
+                waiting = Output(
+                    name=name, index=index, uri=uri, digest=None, type=ARTIFACT, properties={}, at_ms=_now_ms()
+                )
+            self._new.outputs[name, index] = Output(
+                name=name,
+                index=index,
+                uri=uri,
+                digest=found,
+                type=waiting.type,
+                properties=waiting.properties,
+                at_ms=waiting.at_ms,
+            )
+
+    def _digest(self, uri: str, *, seconds: float | None = None) -> str | None:
+        path = content.local_path(uri)
+        if path is None:
+            return None
+        try:
+            return content.digest_of(path, seconds=self._timeout_s if seconds is None else seconds)
+        except (OSError, content.TooLong) as error:
+            log.info("step %s: no digest of %s: %s", self.name, uri, error)
+            return None
+
+    def _flush_if_due(self) -> None:
+        if self._identity is None or not self._is_inline:
+            return
+        if self._new.count() >= FLUSH_AT or time.monotonic() - self._flushed_at >= FLUSH_AFTER_S:
+            self._flush(is_important=False)
+
+    def _flush(self, *, is_important: bool) -> None:
+        if self._identity is None or self._sender is None:
+            raise RuntimeError(f"step {self.name!r} has not begun: use it in a with block, or call start()")
+        new = self._new
+        if new.state is None and not new.count():
+            return
+        self._new = Changes()
+        self._flushed_at = time.monotonic()
+        for part in _parts(new):
+            self._sender.send(self._request(part), is_important=is_important)
+
+    def _request(self, new: Changes) -> ingestion.IngestRequest:
+        assert self._identity is not None
+        return request(self._identity, self._type, self._defaults, self._run_defaults, new)
+
+
+def _parts(new: Changes) -> Iterator[Changes]:
+    """Changes cut so that each part makes a request of bounded size; what the step came to is in the last one."""
+    uses, outputs, metrics = list(new.uses), list(new.outputs.items()), list(new.metrics.items())
+    while len(uses) + len(outputs) + len(metrics) > FLUSH_AT:
+        part = Changes(uses=uses[:FLUSH_AT])
+        del uses[:FLUSH_AT]
+        if not part.uses:
+            part.outputs, outputs = dict(outputs[:FLUSH_AT]), outputs[FLUSH_AT:]
+        if not part.uses and not part.outputs:
+            part.metrics, metrics = dict(metrics[:FLUSH_AT]), metrics[FLUSH_AT:]
+        yield part
+    new.uses, new.outputs, new.metrics = uses, dict(outputs), dict(metrics)
+    yield new
+
+
+def _identify(
+    here: place.Place,
+    parent: Step | None,
+    *,
+    name: str,
+    pipeline: str | None,
+    run_id: str | None,
+    attempt: int | None,
+) -> tuple[Identity, int | None]:
+    """What a step is called, and which attempt it is; None where the writer counts."""
+    if parent is not None and parent._identity is not None and run_id in {None, parent._identity.run}:
+        around = parent._identity
+        base, number = _numbered(f"{around.base}/{_quoted(name)}", attempt, parent._inner)
+        return _free(base, run=around.run, pipeline=around.pipeline if pipeline is None else pipeline), number
+    kubeflow = here.kubeflow
+    if kubeflow is not None and run_id in {None, kubeflow.run_id}:
+        base = f"kubeflow:{kubeflow.run_id}/{kubeflow.execution_id}"
+        in_pipeline = pipeline or kubeflow.pipeline
+        if not _joins(base):
+            inner, number = _numbered(f"{base}/{_quoted(name)}", attempt)
+            return _free(inner, run=kubeflow.run_id, pipeline=in_pipeline), number
+        key = ingestion.NodeKey(
+            id=kubeflow.execution_id,
+            in_context_type=PIPELINE_RUN,
+            in_context_name=kubeflow.run_id,
+            # Where the launcher writes into another store. No external id: the writer knows the launcher's by that.
+            type=CONTAINER_EXECUTION,
+            name=base,
+        )
+        identity = Identity(
+            key=key, base=base, run=kubeflow.run_id, pipeline=in_pipeline, is_joined=True, is_launchers=True
+        )
+        return identity, None
+    if here.pod is not None and here.run_id is not None and run_id in {None, here.run_id}:
+        in_pipeline = None if pipeline is None else f"{here.namespace}/{pipeline}"
+        if not _joins(here.pod):
+            inner, number = _numbered(f"{here.pod}/{_quoted(name)}", attempt)
+            return _free(inner, run=here.run_id, pipeline=in_pipeline), number
+        key = ingestion.NodeKey(external_id=here.pod)
+        return Identity(key=key, base=here.pod, run=here.run_id, pipeline=in_pipeline, is_joined=True), attempt
+    run = run_id or here.run_id
+    is_own = run is None
+    run = run or str(uuid.uuid4())
+    base, number = _numbered(f"step:{_quoted(run)}/{_quoted(name)}", attempt, Counter() if is_own else _begun)
+    return _free(base, run=run, pipeline=pipeline, is_own_run=is_own), number
+
+
+def _free(base: str, *, run: str, pipeline: str | None, is_own_run: bool = False) -> Identity:
+    key = ingestion.NodeKey(external_id=base)
+    return Identity(key=key, base=base, run=run, pipeline=pipeline, is_own_run=is_own_run)
+
+
+def _numbered(base: str, attempt: int | None, begun: Counter[str] = _begun) -> tuple[str, int]:
+    if len(base) > _EXTERNAL_ID_CHARACTERS:
+        # External ids have 255 characters in MySQL, and what follows needs some.
+        base = f"step:{uuid.uuid5(uuid.NAMESPACE_URL, base)}"
+    if attempt is None:
+        with _counting:
+            attempt = begun[base]
+            begun[base] += 1
+    return f"{base}/{attempt}", attempt
+
+
+def _joins(execution: str) -> bool:
+    """Whether a step may stand for this execution: the first one of the process does, later ones are inside of it."""
+    with _counting:
+        if execution in _joined:
+            return False
+        _joined.add(execution)
+        return True
+
+
+def _quoted(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _name(given: str) -> str:
+    return str(given).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:NAME_CHARACTERS]
+
+
+def _properties(given: Mapping[str, object] | None) -> dict[str, JSON]:
+    return {_name(name): _plain(value) for name, value in (given or {}).items()}
+
+
+def _plain(value: object) -> JSON:
+    """A value as JSON; what is none, as the number that it holds or as its text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return float(value)
+        case str():
+            return value[:TEXT_CHARACTERS]
+        case Mapping():
+            return {_name(str(name)): _plain(item) for name, item in itertools.islice(value.items(), FLUSH_AT)}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in itertools.islice(value, FLUSH_AT)]
+    item = getattr(value, "item", None)  # a scalar of NumPy's, PyTorch's, JAX's
+    if callable(item) and getattr(value, "size", 1) == 1:
+        plain = item()
+        if isinstance(plain, bool | int | float | str):
+            return plain
+    return str(value)[:TEXT_CHARACTERS]
+
+
+def _outcome(error: BaseException | None) -> tuple[ExecutionState, str]:
+    """The execution's state, and the run's in the words of `Property.STATE`."""
+    match error:
+        case None:
+            return ExecutionState.COMPLETE, "SUCCEEDED"
+        case SystemExit(code=None | 0):
+            return ExecutionState.COMPLETE, "SUCCEEDED"
+        case KeyboardInterrupt() | asyncio.CancelledError() | GeneratorExit():
+            return ExecutionState.CANCELED, "FAILED"
+        case _:
+            return ExecutionState.FAILED, "FAILED"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
