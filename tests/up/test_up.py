@@ -111,7 +111,8 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, delay_s: f
         assert took < 3
         assert code in (0, 128 + signal.SIGINT, -signal.SIGINT), process.printed
         assert not any(map(is_alive, children))
-        assert "Traceback" not in process.printed or delay_s < 0.3, process.printed  # that early, Python's own imports
+        # Before it has started anything, it may still be in Python's own imports.
+        assert "Traceback" not in process.printed or not children, process.printed
 
 
 def test_a_second_one_on_the_same_folder_is_refused(system: System, tmp_path: Path) -> None:
