@@ -21,6 +21,7 @@ class OwnCommand:
 
     module: str
     function: str
+    """Or a typer application, for a command with subcommands."""
     help: str
     logs: bool = True
     """It writes log events."""
@@ -29,6 +30,7 @@ class OwnCommand:
 OWN: Final[Mapping[str, OwnCommand]] = {
     "up": OwnCommand("mdstore.cli.up", "up", "Run everything on this machine: store, lineage, GraphQL.", logs=False),
     "serve": OwnCommand("mdstore.cli.serve", "serve", "Run the store: ML Metadata's gRPC service and its change feed."),
+    "spool": OwnCommand("mdstore.cli.spool", "app", "Show or send what steps logged while their store was away."),
     "version": OwnCommand("mdstore.cli.version", "version", "Say what is installed.", logs=False),
 }
 
@@ -63,7 +65,10 @@ def application(asked: str | None, *, everything: bool = False) -> typer.Typer:
     app.callback()(begin)
     for name, own in OWN.items():
         found = getattr(import_module(own.module), own.function) if everything or name == asked else _nothing
-        app.command(name, help=own.help)(found)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=own.help)
+        else:
+            app.command(name, help=own.help)(found)
     # Looking up entry points takes 40 ms, which a command of our own need not spend.
     if asked not in OWN or everything:
         for point in sorted(metadata.entry_points(group=GROUP)):

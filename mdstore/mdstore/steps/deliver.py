@@ -51,25 +51,30 @@ def drain(reader: Reader, ingest: Callable[[ingestion.IngestRequest], object], *
         MetadataError: the store cannot be reached; what was sent until then is remembered.
     """
     result = Sent()
+    # What was refused before and is again must stay where it is.
+    is_aside = reader.path.suffix == spool.REFUSED
     for request in reader.records():
         if until is not None and time.monotonic() >= until:
             return result
         try:
             ingest(request)
         except REFUSALS as error:
+            result.refused += 1
+            if is_aside:
+                continue
             aside = spool.set_aside(reader.path, request, str(error))
             log.warning("the store refuses a record of %s: %s; it is kept in %s", reader.path, error, aside)
-            result.refused += 1
         else:
             result.sent += 1
-        reader.done()
+        if not is_aside:
+            reader.done()
     result.torn_bytes = reader.torn_bytes
     if result.torn_bytes:
         log.warning(
             "the last %d bytes of %s are half a record: its process was killed while it wrote; they are left out",
             result.torn_bytes, reader.path,
         )  # fmt: skip
-    result.is_complete = True
+    result.is_complete = not (is_aside and result.refused)
     return result
 
 
