@@ -8,6 +8,9 @@ from mdstore.errors import InvalidArgument
 
 MOST_DEPTH = 50
 """How deep expressions may nest. A statement is rendered recursively, and Python's stack has its end."""
+MOST_WHAT = 200
+MOST_HINT = 500
+"""Characters of a message's parts, which may quote the filter."""
 
 
 class FilterFault(Exception):
@@ -24,8 +27,13 @@ class FilterFault(Exception):
         """The error that the caller of a list gets."""
         line = text.count("\n", 0, self.at) + 1
         column = self.at - text.rfind("\n", 0, self.at)
-        hint = f"; {self.instead}" if self.instead else ""
-        return InvalidArgument(f"Invalid `filter_query`: {self.what} [at {line}:{column}]{hint}")
+        what = _shortened(self.what, MOST_WHAT)
+        hint = f"; {_shortened(self.instead, MOST_HINT)}" if self.instead else ""
+        return InvalidArgument(f"Invalid `filter_query`: {what} [at {line}:{column}]{hint}")
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}.."
 
 
 @dataclass(frozen=True, slots=True)
