@@ -26,6 +26,7 @@ def serve(
 
     from mdstore.server.serving import serve as serve_until_stopped  # noqa: PLC0415
     from mdstore.server.settings import ServeSettings  # noqa: PLC0415
+    from mdstore.store.chores import doing_chores  # noqa: PLC0415
     from mdstore.store.store import Store  # noqa: PLC0415
 
     given: dict[str, Any] = {"database": database, "grpc_port": grpc_port, "http_port": http_port, "host": host}
@@ -33,7 +34,7 @@ def serve(
     if not settings.database:
         raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
     plan = settings.plan()
-    with Store.open(settings.database) as store:
+    with Store.open(settings.database) as store, doing_chores(store, settings.reconcile_s):
         asyncio.run(serve_until_stopped(store, plan))
 
 

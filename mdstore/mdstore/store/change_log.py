@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, func, insert, select, update
 
 from mdstore.store import marks, tables
 from mdstore.store.kinds import KINDS, Kind
@@ -44,6 +44,20 @@ _INSERT_CHANGE: Final = Statement(
 _INSERT_TOMBSTONE: Final = Statement(
     lambda: insert(tables.TOMBSTONE).values(
         {column.name: bindparam(f"v_{column.name}") for column in tables.TOMBSTONE.columns}
+    )
+)
+_NEWEST: Final = Statement(
+    lambda: (
+        select(tables.CHANGE.c.id, func.max(tables.CHANGE.c.seq))
+        .where(tables.CHANGE.c.kind == bindparam("with_kind"), OneOf(tables.CHANGE.c.id, "ids"))
+        .group_by(tables.CHANGE.c.id)
+    )
+)
+_ALL_OF: Final = Statement(
+    lambda: (
+        select(tables.CHANGE.c.seq)
+        .distinct()
+        .where(tables.CHANGE.c.kind == bindparam("with_kind"), OneOf(tables.CHANGE.c.id, "ids"))
     )
 )
 _FROM: Final = Statement(
@@ -175,6 +189,16 @@ _AT: Final = Statement(
 )
 
 
+def newest_changes(tx: Transaction, kind: int, ids: Collection[int]) -> dict[int, int]:
+    """Id -> position of the newest commit that changed it; what the log does not know is absent."""
+    return dict(tx.rows(_NEWEST, with_kind=kind, ids=values(set(ids)))) if ids else {}  # type: ignore[arg-type]
+
+
+def changes_of(tx: Transaction, kind: int, ids: Collection[int]) -> set[int]:
+    """The positions of all commits that changed any of these."""
+    return {row[0] for row in tx.rows(_ALL_OF, with_kind=kind, ids=values(set(ids)))}
+
+
 def payloads_since(tx: Transaction, seq: int) -> Iterator[tuple[int, changes.Changes]]:
     """`(position, changes)` of the commits behind `seq`, read in pages."""
     while rows := tx.rows(_FROM, from_seq=seq + 1, most=PAYLOADS):
@@ -245,12 +269,16 @@ _TYPE_IDS: Final = Statement(
 )
 
 
+def type_ids(tx: Transaction, kind: Kind) -> list[int]:
+    """The ids of all types of nodes of this kind."""
+    return [row[0] for row in tx.rows(_TYPE_IDS, kind=kind.type_kind)]
+
+
 def everything(tx: Transaction) -> Iterator[changes.Changes]:
     """All that the store holds as this transaction sees it, in pages; memory is bounded by a page."""
     page = changes.Changes()
     for kind in KINDS:
-        ids = [row[0] for row in tx.rows(_TYPE_IDS, kind=kind.type_kind)]
-        getattr(page, f"{kind.label}_types").extend(types.of_ids(tx, kind, ids))
+        getattr(page, f"{kind.label}_types").extend(types.of_ids(tx, kind, type_ids(tx, kind)))
     yield page
     for kind in KINDS:
         yield from _nodes(tx, kind)
@@ -301,7 +329,8 @@ def bootstrap(tx: Transaction, added: changes.Changes) -> None:
     one that has begun, `added`.
     """
     newest = head(tx)
-    for page in everything(tx) if newest.seq == 0 else [added]:
+    is_new = newest.seq == 0
+    for page in everything(tx) if is_new else [added]:
         newest = append(tx, [Entry("bootstrap", "", page)], newest) or newest
-    if marks.read(tx) is None:
-        marks.begin(tx, newest.seq)
+    if is_new or marks.read(tx) is None:
+        marks.put(tx, marks.now(tx, newest.seq))

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import structlog
+
 from mdstore.errors import (
     Aborted,
     Cancelled,
@@ -25,9 +27,12 @@ from mdstore.errors import (
 )
 from mdstore.store import change_log
 from mdstore.store.database import Database
+from mdstore.store.reconciling import Reconciler, foreign_version
 from mdstore.store.rpcs import Operation
 from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes, ingestion
+
+log = structlog.get_logger()
 
 GROUP: Final = 64
 """Requests in one transaction, at most."""
@@ -88,6 +93,9 @@ class Committer:
         self._accepting = threading.Lock()
         self._connection = database.connect()
         self._head: change_log.Head | None = None
+        self._reconciler = Reconciler()
+        self._swept = False
+        """Whether the transaction that is open holds a sweep."""
         self._thread = threading.Thread(target=self._work, name="mdstore-writer", daemon=True)
         self._thread.start()
 
@@ -108,6 +116,10 @@ class Committer:
                 return job.future
         job.future.set_exception(Unavailable("the store is closed, or shutting down"))
         return job.future
+
+    def reconcile(self) -> "Future[Any]":
+        """Queue a whole sweep for what other programs have written; the future is done once its commits are on disk."""
+        return self.submit(_sweep, None)
 
     def close(self) -> None:
         """Do what is queued, refuse what comes, and end the thread."""
@@ -153,6 +165,8 @@ class Committer:
                 newest = self._run(connection, group)
                 connection.execute("COMMIT")
             except BaseException:
+                if self._swept:
+                    self._reconciler.forget()
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -175,6 +189,7 @@ class Committer:
     def _run(self, connection: Any, group: Sequence[_Job]) -> change_log.Head | None:
         """Run the operations and write the log; returns the new head, or None when nothing was changed."""
         tx = Transaction(connection, self._database.dialect, now_ms)
+        swept = self._reconcile(connection, tx, whole=any(job.operation is _sweep for job in group))
         alone = len(group) == 1
         for job in group:
             if not alone:
@@ -194,7 +209,30 @@ class Committer:
                 if not alone:
                     connection.execute("RELEASE operation")
                 job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
-        return _append(tx, group, self._head)
+        return _append(tx, group, swept or self._head) or swept
+
+    def _reconcile(self, connection: Any, tx: Transaction, *, whole: bool) -> change_log.Head | None:
+        """Log what others have written, before the group's operations; returns the new head if there was any."""
+        version = foreign_version(connection, self._database.dialect)
+        self._swept = whole or self._reconciler.is_due(version)
+        if not self._swept:
+            return None
+        sweep = self._reconciler.whole if whole else self._reconciler.small
+        connection.execute("SAVEPOINT sweep")
+        try:
+            found = sweep(tx, None, version)
+        except Exception as error:
+            # Somebody else's rows must not keep ours from being written.
+            connection.execute("ROLLBACK TO sweep")
+            self._reconciler.failed(version)
+            log.exception("reconciling_failed", error=str(error))
+            found = None
+        connection.execute("RELEASE sweep")
+        return found
+
+
+def _sweep(_tx: Transaction, _request: Any) -> None:
+    """Stands in a job for a whole sweep, which runs before all operations of its group."""
 
 
 def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | None) -> change_log.Head | None:

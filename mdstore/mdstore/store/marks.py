@@ -91,15 +91,8 @@ def now(tx: Transaction, seq: int, *, parents: int | None = None) -> Marks:
     )
 
 
-def begin(tx: Transaction, seq: int) -> None:
-    """Make the first marks: all that is there is in the log."""
-    _put(tx, _INSERT, now(tx, seq), v_one=1)
-
-
-def move(tx: Transaction, marks: Marks) -> None:
-    """Replace the marks."""
-    _put(tx, _UPDATE, marks)
-
-
-def _put(tx: Transaction, statement: Statement, marks: Marks, **more: int) -> None:
-    tx.run(statement, **{f"v_{name}": getattr(marks, name) for name in _NAMES}, **more)
+def put(tx: Transaction, marks: Marks) -> None:
+    """Replace the marks, or make the first ones."""
+    given: dict[str, int] = {f"v_{name}": getattr(marks, name) for name in _NAMES}
+    if not tx.run_if_any(_UPDATE, **given):
+        tx.run(_INSERT, v_one=1, **given)

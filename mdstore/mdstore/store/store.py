@@ -32,8 +32,14 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Open or create the database at `url`; raises as `open_database`."""
-        return cls(open_database(url))
+        """Open or create the database at `url`, and log what other programs have written; raises as `open_database`."""
+        store = cls(open_database(url))
+        try:
+            store.reconcile()
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def find(self, method: str) -> Rpc:
         """The RPC at a path such as "/ml_metadata.MetadataStoreService/PutArtifacts".
@@ -49,6 +55,14 @@ class Store:
     def submit(self, rpc: Rpc, request: Any, deadline: float | None = None) -> "Future[Any]":
         """Queue a write; the future is done once it is on disk. As `Committer.submit`."""
         return self._committer.submit(rpc.operation, request, deadline)
+
+    def reconcile(self) -> None:
+        """Log what other programs have written to the database, and wait until that is on disk.
+
+        Raises:
+            Unavailable: the store is closed.
+        """
+        self._committer.reconcile().result()
 
     def writes_waiting(self) -> int:
         """How many writes wait for their turn."""

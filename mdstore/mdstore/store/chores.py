@@ -1,0 +1,34 @@
+"""What a store that stays open does from time to time: take in what others have written, forget old answers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from mdstore.errors import MetadataError
+from mdstore.store.store import Store
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def doing_chores(store: Store, every_s: float) -> Iterator[None]:
+    """Inside the block, reconcile the store's log every so many seconds, on a thread of its own."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(every_s):
+            try:
+                store.reconcile()
+            except MetadataError as error:
+                # A busy or absent database is somebody else's to report; the next time may be better.
+                log.warning("reconciling_failed", error=str(error))
+
+    thread = threading.Thread(target=work, name="mdstore-chores", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

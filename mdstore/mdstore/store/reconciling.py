@@ -1,0 +1,372 @@
+"""Finds what another program, such as the C++ library, has written to MLMD's tables, and puts it into the change log.
+
+Such a writer leaves no log, but its rows are behind our marks (`marks.py`). A sweep reads them, leaves out what our own
+commits since then have brought, and logs the rest with origin "external", a page a commit, in the transaction that
+moves the marks: killed at any moment, it has either been done or not.
+
+A small sweep looks for new types, nodes and links. On SQLite it runs in the writer's transaction before its operations
+whenever another connection has committed, which costs one PRAGMA to know: so a commit of ours that uses somebody else's
+node never comes before the node. A whole sweep also looks for changes of types, of old nodes and of links between old
+contexts; it runs when the store is opened and from time to time.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Table, and_, bindparam, or_, select
+
+from mdstore.store import change_log, marks, tables
+from mdstore.store.change_log import PAGE, PARENTS, TYPES, Entry, Head
+from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
+from mdstore.store.marks import Marks
+from mdstore.store.operations import links, nodes, types
+from mdstore.store.sql import OneOf, Statement, values
+from mdstore.store.transaction import Transaction
+from mdstore.wire import changes
+
+ORIGIN: Final = "external"
+LATE_MS: Final = 60_000
+"""How long after the time that it writes into a row a transaction may commit, and how far clocks may differ."""
+
+_Link = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Logged:
+    """What the commits behind the marks hold."""
+
+    events: set[_Link] = field(default_factory=set)
+    members: dict[Kind, set[_Link]] = field(default_factory=lambda: {ARTIFACT: set(), EXECUTION: set()})
+    parents: set[_Link] = field(default_factory=set)
+    parents_gone: int = 0
+
+
+class Reconciler:
+    """The sweeps of one database. Threads: belongs to the writer's, and is used inside its transactions."""
+
+    def __init__(self) -> None:
+        """Nothing is known; the first sweep is a whole one."""
+        self._version: int | None = None
+        self._whole_version: int | None = None
+        self._times: dict[Kind, dict[int, int]] = {kind: {} for kind in KINDS}
+        """Of each kind: id -> update time of the newest image in the log, for nodes that were updated lately."""
+        self._types: dict[tuple[int, int], Any] = {}
+        """(type kind, id) -> what the log says of the type."""
+
+    def is_due(self, version: int | None) -> bool:
+        """Whether somebody else has written since the last sweep. `version` is the database's; None: it has none."""
+        return version is not None and version != self._version
+
+    def small(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
+        """Log new types, nodes and links; returns the new head, or None when there was nothing."""
+        return self._sweep(tx, head or change_log.head(tx), version, whole=False)
+
+    def whole(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
+        """Log everything that the log lacks; returns the new head, or None when there was nothing.
+
+        Costs two statements when the database's version says that nobody else has written since the last one.
+        """
+        head = head or change_log.head(tx)
+        if version is None or version != self._whole_version:
+            return self._sweep(tx, head, version, whole=True)
+        # All that is there is ours: the next sweep need not look at it again.
+        before = marks.read(tx)
+        if before is not None and before.seq != head.seq:
+            marks.put(tx, marks.now(tx, head.seq))
+        return None
+
+    def failed(self, version: int | None) -> None:
+        """After a sweep that could not be done: only the next whole one tries again."""
+        self.forget()
+        self._version = version
+
+    def forget(self) -> None:
+        """After a rollback: what the last sweep found is not in the log."""
+        self._version = self._whole_version = None
+        self._times = {kind: {} for kind in KINDS}
+        self._types = {}
+
+    def _sweep(self, tx: Transaction, head: Head, version: int | None, *, whole: bool) -> Head | None:
+        before = marks.read(tx)
+        if before is None or before.seq > head.seq:
+            before = marks.now(tx, head.seq)
+            marks.put(tx, before)
+        top = marks.now(tx, head.seq, parents=None if whole else before.parents)
+        newest = head
+        logged = self._read_log(tx, before.seq, whole=whole)
+        for page in self._missing(tx, before, top, logged, whole=whole):
+            newest = change_log.append(tx, [Entry(ORIGIN, "", page)], newest) or newest
+        if whole:
+            self._whole_version = version
+        else:
+            # These are for the whole sweep, which has not been.
+            top = replace(
+                top, artifact_ms=before.artifact_ms, execution_ms=before.execution_ms, context_ms=before.context_ms
+            )
+            top = replace(top, parents=before.parents + len(logged.parents) - logged.parents_gone)
+        self._version = version
+        moved = replace(top, seq=newest.seq)
+        if moved != before:
+            marks.put(tx, moved)
+        return newest if newest is not head else None
+
+    def _read_log(self, tx: Transaction, seq: int, *, whole: bool) -> _Logged:
+        logged = _Logged()
+        for _, change in change_log.payloads_since(tx, seq):
+            self._remember(change, times=whole)
+            logged.events.update((event.artifact_id, event.execution_id, event.type) for event in change.events)
+            logged.members[ARTIFACT].update((link.context_id, link.artifact_id) for link in change.attributions)
+            logged.members[EXECUTION].update((link.context_id, link.execution_id) for link in change.associations)
+            logged.parents.update((link.child_id, link.parent_id) for link in change.parent_contexts)
+            for gone in (*change.deleted_artifacts, *change.deleted_executions, *change.deleted_contexts):
+                logged.parents_gone += gone.parent_contexts
+        return logged
+
+    def _remember(self, change: changes.Changes, *, times: bool = True) -> None:
+        for kind in KINDS:
+            for node in getattr(change, kind.nodes_field):
+                if times:
+                    self._times[kind][node.id] = node.last_update_time_since_epoch
+                else:
+                    # Only a whole sweep forgets old times again, so only it may fill the memory.
+                    self._times[kind].pop(node.id, None)
+            for type_ in getattr(change, f"{kind.label}_types"):
+                self._types[kind.type_kind, type_.id] = _essence(type_)
+
+    def _missing(
+        self, tx: Transaction, before: Marks, top: Marks, logged: _Logged, *, whole: bool
+    ) -> Iterator[changes.Changes]:
+        """What the log lacks, in the order in which it must be logged."""
+        if whole or top.type != before.type:
+            yield from self._missing_types(tx)
+        new: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
+        for kind in KINDS:
+            for page in _new_nodes(tx, kind, getattr(before, kind.label), getattr(top, kind.label)):
+                new[kind].update(node.id for node in getattr(page, kind.nodes_field))
+                self._remember(page, times=whole)
+                yield page
+        if whole:
+            for kind in KINDS:
+                yield from self._updated_nodes(tx, kind, before)
+        yield from _new_events(tx, before, top, logged, new)
+        for kind in (ARTIFACT, EXECUTION):
+            yield from _new_members(tx, kind, before, top, logged, new)
+        known = before.parents + len(logged.parents) - logged.parents_gone
+        if whole and top.parents != known:
+            yield from _all_parents(tx, new[CONTEXT])
+        elif new[CONTEXT]:
+            yield from _parents_of(tx, new[CONTEXT], logged)
+
+    def _missing_types(self, tx: Transaction) -> Iterator[changes.Changes]:
+        page = changes.Changes()
+        for kind in KINDS:
+            stored = types.of_ids(tx, kind, change_log.type_ids(tx, kind))
+            self._look_up_types(tx, kind, [type_.id for type_ in stored])
+            lacking = [type_ for type_ in stored if self._types.get((kind.type_kind, type_.id)) != _essence(type_)]
+            getattr(page, f"{kind.label}_types").extend(lacking)
+        self._remember(page)
+        yield page
+
+    def _look_up_types(self, tx: Transaction, kind: Kind, ids: Sequence[int]) -> None:
+        unknown = [type_id for type_id in ids if (kind.type_kind, type_id) not in self._types]
+        newest = change_log.newest_changes(tx, TYPES + kind.type_kind, unknown)
+        for commit in change_log.commits_at(tx, newest.values()):
+            for type_ in getattr(changes.Changes.FromString(commit.changes), f"{kind.label}_types"):
+                if newest.get(type_.id) == commit.seq:
+                    self._types[kind.type_kind, type_.id] = _essence(type_)
+
+    def _updated_nodes(self, tx: Transaction, kind: Kind, before: Marks) -> Iterator[changes.Changes]:
+        times = self._times[kind]
+        since = getattr(before, f"{kind.label}_ms") - LATE_MS
+        for rows in _pages(tx, _updated_since(kind), since=since):
+            self._look_up_times(tx, kind, [row[0] for row in rows if row[0] not in times])
+            lacking = [node_id for node_id, at_ms in rows if times.get(node_id) != at_ms]
+            if lacking:
+                page = changes.Changes()
+                getattr(page, kind.nodes_field).extend(nodes.by_ids(tx, kind, lacking))
+                self._remember(page)
+                yield page
+        self._times[kind] = {node_id: at_ms for node_id, at_ms in times.items() if at_ms >= since}
+
+    def _look_up_times(self, tx: Transaction, kind: Kind, ids: Sequence[int]) -> None:
+        newest = change_log.newest_changes(tx, kind.type_kind, ids)
+        for commit in change_log.commits_at(tx, newest.values()):
+            for node in getattr(changes.Changes.FromString(commit.changes), kind.nodes_field):
+                if newest.get(node.id) == commit.seq:
+                    self._times[kind][node.id] = node.last_update_time_since_epoch
+
+
+def foreign_version(connection: Any, dialect: str) -> int | None:
+    """A number that another one follows whenever somebody else has committed; None when the database has none."""
+    if dialect != "sqlite":
+        return None
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
+def _essence(type_: Any) -> tuple[Any, ...]:
+    """What of a type matters; that a text is empty or not set is the same in the database."""
+    return (
+        type_.name,
+        type_.version,
+        type_.description,
+        type_.external_id,
+        type_.base_type if "base_type" in type_.DESCRIPTOR.fields_by_name else 0,
+        frozenset(type_.properties.items()),
+    )
+
+
+def _pages(tx: Transaction, statement: Statement, after: int = 0, **given: int) -> Iterator[Sequence[Any]]:
+    while rows := tx.rows(statement, after=after, most=PAGE, **given):
+        yield rows
+        after = rows[-1][0]
+
+
+@cache
+def _new_ids(kind: Kind) -> Statement:
+    column = kind.table.c.id
+    return Statement(
+        lambda: (
+            select(column)
+            .where(column > bindparam("after"), column <= bindparam("last"))
+            .order_by(column)
+            .limit(bindparam("most"))
+        )
+    )
+
+
+def _new_nodes(tx: Transaction, kind: Kind, after: int, last: int) -> Iterator[changes.Changes]:
+    if after == last:
+        return
+    for rows in _pages(tx, _new_ids(kind), after, last=last):
+        ids = {row[0] for row in rows}
+        lacking = ids - change_log.newest_changes(tx, kind.type_kind, ids).keys()
+        if lacking:
+            page = changes.Changes()
+            found = nodes.by_ids(tx, kind, lacking)
+            getattr(page, kind.nodes_field).extend(found)
+            getattr(page, f"created_{kind.label}_ids").extend(node.id for node in found)
+            yield page
+
+
+@cache
+def _updated_since(kind: Kind) -> Statement:
+    table = kind.table.c
+    return Statement(
+        lambda: (
+            select(table.id, table.last_update_time_since_epoch)
+            .where(table.last_update_time_since_epoch > bindparam("since"), table.id > bindparam("after"))
+            .order_by(table.id)
+            .limit(bindparam("most"))
+        )
+    )
+
+
+_E = tables.EVENT.c
+_NEW_EVENTS: Final = Statement(
+    lambda: (
+        select(_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
+        .where(_E.id > bindparam("after"), _E.id <= bindparam("last"))
+        .order_by(_E.id)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def _new_events(
+    tx: Transaction, before: Marks, top: Marks, logged: _Logged, new: dict[Kind, set[int]]
+) -> Iterator[changes.Changes]:
+    if before.event == top.event:
+        return
+    for rows in _pages(tx, _NEW_EVENTS, before.event, last=top.event):
+        lacking = [
+            row
+            for row in rows
+            # An event of ours that came before its node was known is logged again: whoever follows had no use for it.
+            if row[1:4] not in logged.events or row[1] in new[ARTIFACT] or row[2] in new[EXECUTION]
+        ]
+        if lacking:
+            yield changes.Changes(events=links.event_messages(tx, lacking))
+
+
+@cache
+def _new_pairs(kind: Kind) -> Statement:
+    table: Table = tables.ATTRIBUTION if kind is ARTIFACT else tables.ASSOCIATION
+    return Statement(
+        lambda: (
+            select(table.c.id, table.c.context_id, table.c[kind.owner])
+            .where(table.c.id > bindparam("after"), table.c.id <= bindparam("last"))
+            .order_by(table.c.id)
+            .limit(bindparam("most"))
+        )
+    )
+
+
+def _new_members(
+    tx: Transaction, kind: Kind, before: Marks, top: Marks, logged: _Logged, new: dict[Kind, set[int]]
+) -> Iterator[changes.Changes]:
+    name = "attribution" if kind is ARTIFACT else "association"
+    after, last = getattr(before, name), getattr(top, name)
+    if after == last:
+        return
+    for rows in _pages(tx, _new_pairs(kind), after, last=last):
+        page = changes.Changes()
+        for _, context, node in rows:
+            if (context, node) not in logged.members[kind] or context in new[CONTEXT] or node in new[kind]:
+                getattr(page, f"{name}s").add(**{"context_id": context, kind.owner: node})
+        yield page
+
+
+_PC = tables.PARENT_CONTEXT.c
+_TOUCHING: Final = Statement(
+    lambda: select(_PC.context_id, _PC.parent_context_id).where(
+        or_(OneOf(_PC.context_id, "ids"), OneOf(_PC.parent_context_id, "ids_too"))
+    )
+)
+_ALL_PARENTS: Final = Statement(
+    lambda: (
+        select(_PC.context_id, _PC.parent_context_id)
+        .where(
+            or_(
+                _PC.context_id > bindparam("child"),
+                and_(_PC.context_id == bindparam("child_too"), _PC.parent_context_id > bindparam("parent")),
+            )
+        )
+        .order_by(_PC.context_id, _PC.parent_context_id)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def _page_of_parents(pairs: Iterable[Sequence[int]]) -> changes.Changes:
+    page = changes.Changes()
+    for child, parent in pairs:
+        page.parent_contexts.add(child_id=child, parent_id=parent)
+    return page
+
+
+def _parents_of(tx: Transaction, contexts: Collection[int], logged: _Logged) -> Iterator[changes.Changes]:
+    ordered = sorted(contexts)
+    seen: set[_Link] = set()
+    for start in range(0, len(ordered), PAGE):
+        asked = values(ordered[start : start + PAGE])
+        found = {tuple(row) for row in tx.rows(_TOUCHING, ids=asked, ids_too=asked)} - seen
+        seen |= found
+        yield _page_of_parents(sorted(found))
+    logged.parents |= seen
+
+
+def _all_parents(tx: Transaction, new: Collection[int]) -> Iterator[changes.Changes]:
+    """Compare all links between contexts with the log: rarely needed, when old contexts were linked."""
+    child = parent = 0
+    while rows := tx.rows(_ALL_PARENTS, child=child, child_too=child, parent=parent, most=PAGE):
+        child, parent = rows[-1]
+        seqs = change_log.changes_of(tx, PARENTS, {row[0] for row in rows})
+        known = {
+            (link.child_id, link.parent_id)
+            for commit in change_log.commits_at(tx, seqs)
+            for link in changes.Changes.FromString(commit.changes).parent_contexts
+        }
+        yield _page_of_parents(row for row in rows if tuple(row) not in known or row[0] in new or row[1] in new)
