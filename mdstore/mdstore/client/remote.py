@@ -60,7 +60,11 @@ def _wire(grpc_or_aio: Any, url: str) -> _Wire:
 
 
 def _error(error: grpc.RpcError) -> MetadataError:
-    return from_grpc(error.code(), error.details() or str(error.code()))
+    found = from_grpc(error.code(), error.details() or str(error.code()))
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-retry-pushback-ms" and str(value).isdigit():
+            found.retry_after(int(value))
+    return found
 
 
 class RemoteClient(Client):

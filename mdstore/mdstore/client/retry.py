@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from mdstore.client.calls import REPEATABLE
-from mdstore.errors import Aborted, MetadataError, Unavailable
+from mdstore.errors import Aborted, MetadataError, ResourceExhausted, Unavailable
 
-PASSING: Final = (Aborted, Unavailable)
-"""Errors after which the same call may work."""
+PASSING: Final = (Aborted, Unavailable, ResourceExhausted)
+"""Errors after which the same call may work; of `ResourceExhausted` those that say when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When a client makes a call again that ended with `Aborted` or `Unavailable`.
+    """When a client makes a call again that ended with `Aborted`, `Unavailable`, or a full queue (`ResourceExhausted`).
 
     Reads and idempotent writes (`mdstore.client.calls.REPEATABLE`) only, unless `writes` is set: when the connection
     broke, nobody knows whether a write was done, and a repeated one may do it twice. Streams are never begun again,
@@ -69,7 +69,7 @@ class Tries:
         Raises:
             MetadataError: `error`, when there is to be no other try.
         """
-        if not self._covered:
+        if not self._covered or (isinstance(error, ResourceExhausted) and error.retry_after_ms is None):
             raise error
         if self._pauses is None:
             self._pauses = self._retry.pauses()
