@@ -48,6 +48,9 @@ INLINE_S: Final = 0.02
 """A point read that takes longer is begun anew on a thread."""
 PARSE_BYTES: Final = 1024 * 1024
 """A larger request is parsed on a thread."""
+QUIET_S: Final = 0.1
+QUIET_AT_LAST_S: Final = 1.0
+"""A client that does not stop to call is not waited for."""
 HINT_MS: Final = 200
 """When to try again what is over a limit: a full queue is worked off in about that time."""
 
@@ -87,6 +90,7 @@ class Dispatcher:
         self._write_bytes = 0
         self._reads: set[Interruption] = set()
         self.stopping = False
+        self._refused_at = 0.0
         self._ended = asyncio.Event()
         self._feeds: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {
             "/mdstore.v1.ChangeFeed/Follow": self.feeds.follow,
@@ -106,8 +110,13 @@ class Dispatcher:
             return None
 
     async def stop(self, seconds: float) -> None:
-        """Refuse new calls and wait for those under way; after so long, reads that still run are stopped."""
+        """Refuse new calls and wait for those under way; after so long, reads that still run are stopped.
+
+        Then wait for a moment without new calls. A call that meets gRPC while it shuts down is CANCELLED, which no
+        client tries again; here, each client's next call is told UNAVAILABLE, and the client goes elsewhere.
+        """
         self.stopping = True
+        self._refused_at = monotonic()
         self.feeds.stop()
         try:
             await asyncio.wait_for(self._all_ended(), seconds)
@@ -115,6 +124,9 @@ class Dispatcher:
             log.warning("stopped_reads", reads=len(self._reads), calls=self.calls)
             for interruption in tuple(self._reads):
                 interruption.stop()
+        at_last = monotonic() + QUIET_AT_LAST_S
+        while (now := monotonic()) < min(self._refused_at + QUIET_S, at_last):
+            await asyncio.sleep(self._refused_at + QUIET_S - now)
 
     async def _all_ended(self) -> None:
         while self.calls or self.streams:
@@ -174,6 +186,7 @@ class Dispatcher:
 
     def _admit(self, deadline: float | None) -> None:
         if self.stopping:
+            self._refused_at = monotonic()
             raise Unavailable("the server is stopping").retry_after(1000)
         if self.calls > self.limits.calls:
             raise ResourceExhausted(f"{self.limits.calls} calls are under way already").retry_after(HINT_MS)

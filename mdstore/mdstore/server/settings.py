@@ -33,7 +33,7 @@ class ServeSettings(BaseSettings):
     tls_client_ca: str = ""
     """A PEM file of authorities; a client without a certificate of theirs is refused (mutual TLS)."""
     reconcile_s: Annotated[float, Interval(gt=0)] = 5.0
-    """How often the log takes in what other programs write to the same database; on SQLite new nodes are seen at once."""
+    """How often the change log takes in what other programs have written to the same database."""
     max_message_bytes: Annotated[int, Interval(ge=1024, le=2**31 - 1)] = MESSAGE_BYTES
     """The largest request, and the largest answer."""
     max_calls: Annotated[int, Interval(ge=1)] = 2000
