@@ -15,8 +15,9 @@ from mdstore.vocabulary import ContextRole, ContextRoles
 from mdstore.wire import changes
 from mdstore_lineage.embedded import keys, projection, schema
 from mdstore_lineage.embedded.claim import claimed
+from mdstore_lineage.embedded.later import Distances, Later, nodes_later
 from mdstore_lineage.embedded.paths import shortest_paths, successors_of
-from mdstore_lineage.embedded.walk import Filter, Walk, edges_of, edges_within, json_array, json_texts, known
+from mdstore_lineage.embedded.walk import Filter, Walk, edges_of, json_array, json_texts, known
 from mdstore_lineage.graph import Closure, Cut, Direction, Edge, Limits, Node, Paths
 
 _RUNS: Final = """
@@ -113,12 +114,13 @@ class EmbeddedGraph:
                 only=Filter.by_names(connection, artifact_types, execution_types),
             )
             walk.finish()
-            rows = edges_within(connection, walk.shown, direction)
-        nodes = [keys.node_of(key) for key in walk.shown]
+            rows = walk.edges()
+        nodes = nodes_later(walk.shown)
+        hops = walk.hops if len(walk.hops) == len(walk.shown) else {key: walk.hops[key] for key in walk.shown}
         return Closure(
             nodes=nodes,
-            hops=dict(zip(nodes, (walk.hops[key] for key in walk.shown), strict=True)),
-            edges=keys.edges_of(rows),
+            hops=Distances(nodes, hops),
+            edges=Later(len(rows), lambda: keys.edges_of(rows)),
             cuts=frozenset() if walk.cut is None else frozenset({walk.cut}),
             position=position,
         )
@@ -131,7 +133,7 @@ class EmbeddedGraph:
             if len(known(connection, {first, last})) < len({first, last}):
                 return Paths(paths=[], cuts=frozenset(), position=position)
             walk = _smaller_side(connection, first, last, limits, deadline)
-            rows = edges_within(connection, walk.hops, walk.direction)
+            rows = walk.edges()
         cuts = set() if walk.cut is None else {walk.cut}
         if walk.direction is Direction.UPSTREAM:
             steps = successors_of((source, target) for target, source, *_ in rows)

@@ -26,6 +26,12 @@ def node_of(key: int) -> Node:
     return ExecutionNode(ExecutionId(key >> 1)) if key & 1 else ArtifactNode(ArtifactId(key >> 1))
 
 
+def nodes_of(keys: Iterable[int]) -> list[Node]:
+    """The nodes of the keys, in the same order."""
+    # `node_of` spelled out: a call for each of them takes a third of the time.
+    return [ExecutionNode(ExecutionId(key >> 1)) if key & 1 else ArtifactNode(ArtifactId(key >> 1)) for key in keys]
+
+
 def in_order(keys: Iterable[int]) -> list[int]:
     """Keys by kind, artifacts first, and id."""
     ordered = sorted(keys)

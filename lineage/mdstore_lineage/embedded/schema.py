@@ -9,6 +9,7 @@ edge table for a walk of three nodes. Without them every join order here is fixe
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ FORMAT: Final = 2
 
 BUSY_S: Final = 5.0
 """How long a writer waits for another one; readers wait for nobody."""
+RETRY_S: Final = 0.005
 
 TABLES: Final = (
     """
@@ -124,11 +126,25 @@ def connect(path: Path) -> sqlite3.Connection:
     with translated(path):
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, path)
+            _prepare_when_free(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _prepare_when_free(connection: sqlite3.Connection, path: Path) -> None:
+    """Prepare, and wait for others who are just making the file: to change it to WAL, SQLite does not wait itself."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            _prepare(connection, path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

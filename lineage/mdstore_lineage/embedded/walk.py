@@ -18,6 +18,12 @@ from mdstore_lineage.graph import Cut, Direction
 CHUNK: Final = 1024
 
 # CROSS JOIN: for each id look its edges up, and never read the edge table and look ids up in the array.
+_EDGES_INTO: Final = """
+    SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
+    FROM json_each(?) AS id CROSS JOIN edge ON edge.target = id.value"""
+_EDGES_OUT_OF: Final = """
+    SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
+    FROM json_each(?) AS id CROSS JOIN edge ON edge.source = id.value"""
 _SOURCES: Final = "SELECT edge.source FROM json_each(?1) AS id CROSS JOIN edge ON edge.target = id.value"
 _TARGETS: Final = "SELECT edge.target FROM json_each(?1) AS id CROSS JOIN edge ON edge.source = id.value"
 # Not what a cached execution output and another one has made. Two lookups by key and a counter: an artifact that came
@@ -26,18 +32,13 @@ _COUNTS: Final = """
     (edge.source & 1 = 0
     OR NOT (SELECT cached FROM node WHERE key = edge.source)
     OR NOT (SELECT makers FROM node WHERE key = edge.target))"""
+_EDGES_THAT_COUNT_INTO: Final = f"{_EDGES_INTO} WHERE {_COUNTS}"
 _NEXT: Final[Mapping[Direction, str]] = {
-    Direction.UPSTREAM: f"{_SOURCES} WHERE {_COUNTS}",
+    # Whole edges, since they lie where their sources are read; downstream it would be one more look for each.
+    Direction.UPSTREAM: _EDGES_THAT_COUNT_INTO,
     Direction.DOWNSTREAM: f"{_TARGETS} WHERE {_COUNTS}",
     Direction.BOTH: f"{_SOURCES} UNION ALL {_TARGETS}",
 }
-_EDGES_INTO: Final = """
-    SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
-    FROM json_each(?) AS id CROSS JOIN edge ON edge.target = id.value"""
-_EDGES_THAT_COUNT_INTO: Final = f"{_EDGES_INTO} WHERE {_COUNTS}"
-_EDGES_OUT_OF: Final = """
-    SELECT edge.target, edge.source, edge.type, edge.name, edge.at_ms
-    FROM json_each(?) AS id CROSS JOIN edge ON edge.source = id.value"""
 _KNOWN: Final = "SELECT node.key FROM json_each(?) AS id CROSS JOIN node ON node.key = id.value"
 _TYPE_IDS: Final = "SELECT id FROM type WHERE kind = ? AND name IN (SELECT value FROM json_each(?))"
 _OF_TYPES: Final = """
@@ -60,7 +61,7 @@ def known(connection: sqlite3.Connection, keys: Collection[int]) -> list[int]:
     return in_order({key for (key,) in connection.execute(_KNOWN, (json_array(keys),))})
 
 
-def edges_within(connection: sqlite3.Connection, keys: Collection[int], direction: Direction) -> list[EdgeRow]:
+def _edges_within(connection: sqlite3.Connection, keys: Collection[int], direction: Direction) -> list[EdgeRow]:
     """All edges with both ends in `keys` that a walk in this direction may use."""
     inside = keys if isinstance(keys, set | frozenset | dict) else set(keys)
     sql = _EDGES_INTO if direction is Direction.BOTH else _EDGES_THAT_COUNT_INTO
@@ -137,6 +138,8 @@ class Walk:
         self._connection = connection
         self.direction = direction
         self._sql = _NEXT[direction]
+        self._read: list[EdgeRow] | None = [] if direction is Direction.UPSTREAM and only is None else None
+        self._far = 1 if direction is Direction.UPSTREAM else 0
         self._most_hops = most_hops
         self._most_nodes = most_nodes
         self._deadline = deadline
@@ -160,18 +163,27 @@ class Walk:
         while not self.is_finished:
             self.advance()
 
+    def edges(self) -> list[EdgeRow]:
+        """All edges between two nodes that the answer shows, as far as this walk may use them."""
+        if self._read is not None and self.cut is None:
+            return self._read  # an edge into a node that was reached leads to another that was
+        return _edges_within(self._connection, self.shown, self.direction)
+
     def advance(self) -> None:
         """Go one hop, in whole or until a limit cuts it."""
         found: list[int] = []
         shown: list[int] = []
         self.hop += 1
+        far = self._far
         rows = self._connection.execute(self._sql, (json_array(self.frontier),))
         try:
             while chunk := rows.fetchmany(CHUNK):
                 if time.monotonic() >= self._deadline:
                     self.cut = Cut.TIME
                     break
-                fresh = in_order({key for (key,) in chunk if key not in self.hops})
+                if self._read is not None:
+                    self._read += chunk
+                fresh = in_order({row[far] for row in chunk if row[far] not in self.hops})
                 if not fresh:
                     continue
                 if self._most_hops is not None and self.hop > self._most_hops:
