@@ -1,5 +1,6 @@
 """Random small stores, and random filters over them as texts."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -11,6 +12,20 @@ from tests.filterquery.world import Node, World
 NAMES: Final = ("a", "A", "ab", "aB_", "b%", "é", "É", "\\", "it's", '"q"', "name", "😀", " a ", "")
 TYPES: Final = ("T", "t", "U")
 PROPERTIES: Final = ("p", "P", "my key:x.y", "a`b", "q'\"")
+PLAIN_PROPERTIES: Final = ("p", "my key:x.y")
+_FAULTY: Final = {
+    (relation, field)
+    for relation, fields in (
+        ("parent_contexts", ("create_time_since_epoch", "last_update_time_since_epoch")),
+        ("child_contexts", ("create_time_since_epoch", "last_update_time_since_epoch")),
+        ("artifacts", ("external_id",)),
+        ("executions", ("external_id",)),
+    )
+    for field in fields
+}
+"""Columns that the library's own SQL does not have."""
+_PRINTED: Final = frozenset("\\'\"")
+"""Characters that the library does not print into SQL as it reads them."""
 ALIASES: Final = ("x", "y")
 COLUMNS: Final = ("int_value", "double_value", "string_value", "bool_value")
 INTEGERS: Final = st.integers(-3, 6)
@@ -82,7 +97,7 @@ def quoted(text: str) -> st.SearchStrategy[str]:
     return st.sampled_from(forms)
 
 
-def column_texts(kind: Kind) -> dict[Type, list[str]]:
+def column_texts(kind: Kind, *, as_library: bool) -> dict[Type, list[str]]:
     """The columns of a kind by their type, as filters write them."""
     found: dict[Type, list[str]] = {type_: [] for type_ in Type}
 
@@ -95,9 +110,11 @@ def column_texts(kind: Kind) -> dict[Type, list[str]]:
     for relation, fields in NEIGHBOUR_FIELDS[kind].items():
         for alias in ALIASES:
             for field in fields.values():
+                if as_library and (relation.value, field.name) in _FAULTY:
+                    continue
                 add(f"{relation.value}_{alias}.{field.name}", field)
     for relation in (Relation.PROPERTY, Relation.CUSTOM_PROPERTY):
-        for name in PROPERTIES:
+        for name in PLAIN_PROPERTIES if as_library else PROPERTIES:
             written = name if name.isidentifier() else "`" + name.replace("`", "\\`") + "`"
             for column, type_ in zip(COLUMNS, (Type.INT64, Type.DOUBLE, Type.STRING, Type.BOOL), strict=True):
                 found[type_].append(f"{relation.value}.{written}.{column}")
@@ -114,18 +131,37 @@ def enum_texts(kind: Kind) -> list[tuple[str, list[str]]]:
     return found
 
 
+_CONDITIONS: Final = (
+    "and",
+    "or",
+    "not",
+    "compare",
+    "compare",
+    "in",
+    "between",
+    "like",
+    "null",
+    "truth",
+    "case",
+    "same",
+)
+_OUR_CONDITIONS: Final = ("enum", "affix", "exists")
+
+
 class _Texts:
     """Draws texts of expressions over a kind's nodes."""
 
-    def __init__(self, draw: st.DrawFn, kind: Kind) -> None:
+    def __init__(self, draw: st.DrawFn, kind: Kind, *, as_library: bool) -> None:
         self.draw = draw
         self.kind = kind
+        self.as_library = as_library
         # A few columns a filter, so that conditions often speak of the same rows.
         self.columns = {
             type_: draw(st.lists(st.sampled_from(texts), min_size=1, max_size=2))
-            for type_, texts in column_texts(kind).items()
+            for type_, texts in column_texts(kind, as_library=as_library).items()
             if texts
         }
+        self.texts = TEXTS.filter(lambda text: not set(text) & _PRINTED and text != "name") if as_library else TEXTS
 
     def pick(self, *choices: Any) -> Any:
         return self.draw(st.sampled_from(choices))
@@ -133,23 +169,7 @@ class _Texts:
     def boolean(self, depth: int) -> str:
         if depth <= 0:
             return str(self.pick(*self.columns[Type.BOOL], "TRUE", "false", "(NULL IS NULL)", "(id = 1)"))
-        match self.pick(
-            "and",
-            "or",
-            "not",
-            "compare",
-            "compare",
-            "in",
-            "between",
-            "like",
-            "null",
-            "truth",
-            "enum",
-            "case",
-            "affix",
-            "same",
-            "exists",
-        ):
+        match self.pick(*_CONDITIONS, *(() if self.as_library else _OUR_CONDITIONS)):
             case "and" | "or" as word:
                 parts = [self.boolean(depth - 1) for _ in range(self.pick(2, 2, 3))]
                 return "(" + f" {word.upper()} ".join(parts) + ")"
@@ -166,9 +186,8 @@ class _Texts:
                 value, low, high = (self.value(type_, depth - 1) for _ in range(3))
                 return f"({value}{self.pick('', ' NOT')} BETWEEN {low} AND {high})"
             case "like":
-                signs = self.draw(
-                    st.lists(st.sampled_from(("%", "_", "a", "A", "B", "é", "\\\\%", "\\\\_", "x")), max_size=4)
-                )
+                escapes = () if self.as_library else ("\\\\%", "\\\\_")
+                signs = self.draw(st.lists(st.sampled_from(("%", "_", "a", "A", "B", "é", "x", *escapes)), max_size=4))
                 return f"({self.value(Type.STRING, depth - 1)}{self.pick('', ' not')} like '{''.join(signs)}')"
             case "null":
                 type_ = self.pick(Type.INT64, Type.STRING, Type.DOUBLE, Type.BOOL)
@@ -184,7 +203,7 @@ class _Texts:
             case "case":
                 return self.case(Type.BOOL, depth)
             case "affix":
-                text = self.draw(quoted(self.draw(TEXTS)))
+                text = self.draw(quoted(self.draw(self.texts)))
                 return f"{self.pick('starts_with', 'ends_with')}({self.value(Type.STRING, depth - 1)}, {text})"
             case "same":
                 return f"({self.boolean(depth - 1)} {self.pick('=', '!=', '<')} {self.boolean(depth - 1)})"
@@ -224,7 +243,7 @@ class _Texts:
             case Type.DOUBLE:
                 return repr(self.draw(DOUBLES))
             case _:
-                return str(self.draw(quoted(self.draw(TEXTS))))
+                return str(self.draw(quoted(self.draw(self.texts))))
 
     def case(self, type_: Type, depth: int) -> str:
         values = [self.value(type_, depth - 1) for _ in range(3)]
@@ -236,74 +255,111 @@ class _Texts:
         operand, first, second = (self.value(compared, depth - 1) for _ in range(3))
         return f"(CASE {operand} WHEN {first} THEN {values[0]} WHEN {second} THEN {values[1]}{otherwise} END)"
 
+    def choose(self, alike: Sequence[Callable[[], str]], ours: Sequence[Callable[[], str]]) -> str:
+        """One of the texts; those of `ours` only when they are not meant for the library."""
+        text: Callable[[], str] = self.pick(*alike, *(() if self.as_library else ours))
+        return text()
+
     def same_type(self, type_: Type, depth: int) -> str | None:
-        a, b, c = (self.value(type_, depth - 1) for _ in range(3))
-        return self.pick(
-            None,
-            None,
-            f"coalesce({a}, {b}, {c})",
-            f"ifnull({a}, {b})",
-            f"nullif({a}, {b})",
-            f"if({self.boolean(depth - 1)}, {a}, {b})",
-            f"greatest({a}, {b}, {c})",
-            f"least({a}, {b})",
-            self.case(type_, depth),
-            f"(SELECT {a})",
+        def value() -> str:
+            return self.value(type_, depth - 1)
+
+        if self.pick(True, True, False):
+            return None
+        return self.choose(
+            [
+                lambda: f"coalesce({value()}, {value()}, {value()})",
+                lambda: f"ifnull({value()}, {value()})",
+                lambda: f"nullif({value()}, {value()})",
+                lambda: self.case(type_, depth),
+            ],
+            [
+                lambda: f"if({self.boolean(depth - 1)}, {value()}, {value()})",
+                lambda: f"greatest({value()}, {value()}, {value()})",
+                lambda: f"least({value()}, {value()})",
+                lambda: f"(SELECT {value()})",
+            ],
         )
 
     def integer(self, depth: int) -> str:
         if (found := self.same_type(Type.INT64, depth)) is not None:
             return found
-        a, b = self.value(Type.INT64, depth - 1), self.value(Type.INT64, depth - 1)
-        text = self.value(Type.STRING, depth - 1)
-        return str(
-            self.pick(
-                f"({a} + {b})",
-                f"({a} - {b})",
-                f"({a} * {b})",
-                f"(- {a})",
-                f"abs({a})",
-                f"mod({a}, {b})",
-                f"div({a}, {b})",
-                f"length({text})",
-                f"strpos({text}, {self.value(Type.STRING, depth - 1)})",
-                f"CAST({self.boolean(depth - 1)} AS INT64)",
-            )
+
+        def value() -> str:
+            return self.value(Type.INT64, depth - 1)
+
+        def text() -> str:
+            return self.value(Type.STRING, depth - 1)
+
+        return self.choose(
+            [
+                lambda: f"({value()} + {value()})",
+                lambda: f"({value()} - {value()})",
+                lambda: f"({value()} * {value()})",
+                lambda: f"(- {value()})",
+                lambda: f"abs({value()})",
+                lambda: f"length({text()})",
+            ],
+            [
+                lambda: f"mod({value()}, {value()})",
+                lambda: f"div({value()}, {value()})",
+                lambda: f"strpos({text()}, {text()})",
+                lambda: f"CAST({self.boolean(depth - 1)} AS INT64)",
+            ],
         )
 
     def double(self, depth: int) -> str:
         if (found := self.same_type(Type.DOUBLE, depth)) is not None:
             return found
-        a, b = self.value(Type.DOUBLE, depth - 1), self.value(Type.INT64, depth - 1)
-        return str(
-            self.pick(
-                f"({a} + {b})", f"({b} - {a})", f"({a} * {b})", f"({b} / {a})", f"abs({a})", f"CAST({b} AS float64)"
-            )
+
+        def value() -> str:
+            return self.value(Type.DOUBLE, depth - 1)
+
+        def integer() -> str:
+            return self.value(Type.INT64, depth - 1)
+
+        return self.choose(
+            [
+                lambda: f"({value()} + {integer()})",
+                lambda: f"({integer()} - {value()})",
+                lambda: f"({value()} * {integer()})",
+                lambda: f"({integer()} / {value()})",
+                lambda: f"abs({value()})",
+            ],
+            [lambda: f"CAST({integer()} AS float64)"],
         )
 
     def string(self, depth: int) -> str:
         if (found := self.same_type(Type.STRING, depth)) is not None:
             return found
-        a, b, c = (self.value(Type.STRING, depth - 1) for _ in range(3))
-        length = self.draw(st.integers(-2, 4))
-        return str(
-            self.pick(
-                f"lower({a})",
-                f"upper({a})",
-                f"concat({a}, {b}, {c})",
-                f"({a} || {b})",
-                f"trim({a})",
-                f"ltrim({a})",
-                f"rtrim({a}, 'a b')",
-                f"replace({a}, {b}, {c})",
-                f"substr({a}, {self.draw(st.integers(-4, 4))})",
-                f"substr({a}, {self.draw(st.integers(-4, 4))}, {length})",
-                f"CAST({self.value(Type.INT64, depth - 1)} AS STRING)",
-            )
+
+        def value() -> str:
+            return self.value(Type.STRING, depth - 1)
+
+        def number() -> int:
+            return self.draw(st.integers(-4, 4))
+
+        return self.choose(
+            [
+                lambda: f"lower({value()})",
+                lambda: f"upper({value()})",
+                lambda: f"trim({value()})",
+                lambda: f"ltrim({value()})",
+                lambda: f"rtrim({value()}, 'a b')",
+                lambda: f"replace({value()}, {value()}, {value()})",
+                lambda: f"substr({value()}, {abs(number()) + 1}, {abs(number())})",
+            ],
+            [
+                lambda: f"concat({value()}, {value()}, {value()})",
+                lambda: f"({value()} || {value()})",
+                lambda: f"substr({value()}, {number()})",
+                lambda: f"substr({value()}, {number()}, {number()})",
+                lambda: f"CAST({self.value(Type.INT64, depth - 1)} AS STRING)",
+            ],
         )
 
 
 @st.composite
-def filters(draw: st.DrawFn, kind: Kind, depth: int = 3) -> str:
-    """A filter over nodes of a kind."""
-    return _Texts(draw, kind).boolean(draw(st.integers(1, depth)))
+def filters(draw: st.DrawFn, kind: Kind, *, depth: int = 3, as_library: bool = False) -> str:
+    """A filter over nodes of a kind; `as_library`, one that the library can answer as it should."""
+    return _Texts(draw, kind, as_library=as_library).boolean(draw(st.integers(1, depth)))

@@ -17,7 +17,7 @@ from tests.filterquery.strategies import filters, worlds
 from tests.filterquery.world import World
 
 # The database outlives the examples, and each rolls back what it wrote.
-_settings = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+_settings = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 _Order = mlmd.ListOperationOptions.OrderByField
 
 

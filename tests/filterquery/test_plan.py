@@ -1,4 +1,4 @@
-"""How filters are answered on SQLite: what a statement begins with, and what that costs in a small and a large store."""
+"""How filters are answered on SQLite: what a statement begins with, and its cost in a small and a large store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,8 @@ def fill(database: Database, runs: int) -> None:
             INSERT INTO Type (id, name, type_kind)
                 VALUES (100, 'Task', 0), (101, 'Root', 0), (102, 'Run', 2), (103, 'P', 2);
             {tasks} INSERT INTO Execution
-                SELECT {each}, CASE k WHEN 0 THEN 101 ELSE 100 END, k % 7, n || '/' || k, NULL, n * 1000 + k, n * 1000 + k
+                SELECT {each}, CASE k WHEN 0 THEN 101 ELSE 100 END, k % 7,
+                    n || '/' || k, NULL, n * 1000 + k, n * 1000 + k
                 FROM run, task;
             {properties}, 'parent_dag_id', 1, n * {size} + 1 FROM run, task WHERE k > 0;
             {properties}, 'cached', 1, k % 2 FROM run, task;
