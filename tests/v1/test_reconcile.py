@@ -128,9 +128,8 @@ def test_updates_of_old_nodes_and_new_properties_of_types_are_found(url: str, fo
 def test_links_between_old_contexts_are_found(url: str, foreigner: Foreigner) -> None:
     with Store.open(url) as store, mdstore.connect(url) as client:
         ours = Nodes(client)
-        client.put_parent_contexts(
-            service.PutParentContextsRequest(parent_contexts=[{"child_id": ours.contexts[0], "parent_id": ours.contexts[1]}])
-        )  # fmt: skip
+        first = {"child_id": ours.contexts[0], "parent_id": ours.contexts[1]}
+        client.put_parent_contexts(service.PutParentContextsRequest(parent_contexts=[first]))
         store.reconcile()
         foreigner.call(
             "PutParentContexts", parent_contexts=[{"child_id": ours.contexts[1], "parent_id": ours.contexts[2]}]

@@ -191,7 +191,7 @@ _AT: Final = Statement(
 
 def newest_changes(tx: Transaction, kind: int, ids: Collection[int]) -> dict[int, int]:
     """Id -> position of the newest commit that changed it; what the log does not know is absent."""
-    return dict(tx.rows(_NEWEST, with_kind=kind, ids=values(set(ids)))) if ids else {}  # type: ignore[arg-type]
+    return {row[0]: row[1] for row in tx.rows(_NEWEST, with_kind=kind, ids=values(set(ids)))} if ids else {}
 
 
 def changes_of(tx: Transaction, kind: int, ids: Collection[int]) -> set[int]:
