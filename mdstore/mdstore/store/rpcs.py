@@ -9,7 +9,18 @@ from typing import Any, Final
 from mdstore.errors import InvalidArgument
 from mdstore.store import kinds
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
-from mdstore.store.operations import documents, executions, ingest, lineage, links, lists, nodes, subgraph, types
+from mdstore.store.operations import (
+    documents,
+    executions,
+    history,
+    ingest,
+    lineage,
+    links,
+    lists,
+    nodes,
+    subgraph,
+    types,
+)
 from mdstore.store.transaction import Transaction
 from mdstore.wire import service
 
@@ -208,6 +219,7 @@ def _table() -> Mapping[str, Rpc]:
     add("GetParentContextsByContexts", _relatives_of_many, Mode.POINT, True)
     add("GetChildrenContextsByContexts", _relatives_of_many, Mode.POINT, False)
     found["/mdstore.v1.Ingestion/Ingest"] = Rpc(ingest.ingest, Mode.WRITE)
+    found["/mdstore.v1.Nodes/History"] = Rpc(history.history, Mode.SCAN)
     found["/mdstore.v1.Ingestion/ListDocuments"] = Rpc(documents.list_documents, Mode.SCAN)
     return found
 

@@ -7,11 +7,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
-from mdstore.errors import InvalidArgument, Unimplemented
-from mdstore.store import change_log
+from mdstore.errors import InvalidArgument, OutOfRange, Unimplemented
+from mdstore.store import change_log, compaction
 from mdstore.store.commits import Committer, as_metadata_error
 from mdstore.store.database import Database, open_database
 from mdstore.store.interruption import Interruption
+from mdstore.store.operations import history
 from mdstore.store.rpcs import RPCS, Mode, Rpc
 from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes
@@ -140,18 +141,22 @@ class Store:
             return response
 
     def snapshot(self, at_seq: int) -> Iterator[changes.SnapshotResponse]:
-        """Everything at the newest position, in pages.
+        """Everything at one position, 0 for the newest, in pages.
 
         Raises:
-            Unimplemented: another position is asked for.
+            OutOfRange: the log has no such position (any more).
         """
         with self.reading() as tx:
             head = change_log.head(tx)
-            if at_seq not in {0, head.seq}:
-                raise Unimplemented(f"only the newest position ({head.seq}) can be shown, not {at_seq}: follow the log")
-            yield changes.SnapshotResponse(seq=head.seq, store_id=head.store_id)
-            for page in change_log.everything(tx):
-                yield changes.SnapshotResponse(seq=head.seq, store_id=head.store_id, changes=page)
+            seq = at_seq or head.seq
+            compacted = compaction.newest(tx)
+            first = compacted.seq if compacted is not None else min(1, head.seq)
+            if not first <= seq <= head.seq:
+                raise OutOfRange(f"the store can be shown at the positions {first} to {head.seq}, not at {at_seq}")
+            yield changes.SnapshotResponse(seq=seq, store_id=head.store_id)
+            pages = change_log.everything(tx) if seq == head.seq else history.everything_at(tx, seq)
+            for page in pages:
+                yield changes.SnapshotResponse(seq=seq, store_id=head.store_id, changes=page)
 
     def close(self) -> None:
         """Finish what is queued and close the database."""
