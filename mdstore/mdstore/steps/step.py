@@ -187,7 +187,7 @@ class Step:
         Returns:
             The URI.
         """
-        location = os.fspath(uri)
+        location = str(uri)
         with self._unfailing(f"input {name!r}"), self._lock:
             location = content.uri_of(uri)
             use = Use(
@@ -224,7 +224,7 @@ class Step:
         Returns:
             The URI.
         """
-        location = None if uri is None else os.fspath(uri)
+        location = None if uri is None else str(uri)
         with self._unfailing(f"output {name!r}"), self._lock:
             label = _name(name)
             location = None if uri is None else content.uri_of(uri)
