@@ -97,7 +97,7 @@ def _columns(connection: Connection, table: str) -> set[str]:
 def _too_old(version: int) -> str:
     return (
         f"the database has MLMD's schema version {version}, older than {tables.SCHEMA_VERSION}: "
-        "upgrade it with the ml-metadata library (enable_upgrade_migration) first"
+        "see `mdstore upgrade --dry-run --database URL`, then upgrade it"
     )
 
 
