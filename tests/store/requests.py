@@ -165,7 +165,9 @@ class Requests:
             case 0:
                 return self._of(f"Put{letters}Type", **{f"{kind}_type": self.type_(kind)}, **self._flags())
             case 1:
-                wanted = {f"{kind}_types": self._some(lambda kind=kind: self.type_(kind), 2) for kind in KINDS}
+                # Each name once: of a new type that is listed twice the library loses the external id.
+                listed = {kind: self._some(lambda kind=kind: self.type_(kind), 2) for kind in KINDS}
+                wanted = {f"{kind}_types": list({t.name: t for t in types}.values()) for kind, types in listed.items()}
                 return self._of("PutTypes", **wanted, **self._flags())
             case 2 | 3 | 4 | 5:
                 fields: dict[str, Any] = {f"{kind}s": self._some(lambda: self.node(kind))}

@@ -23,7 +23,7 @@ def put_execution(tx: Transaction, request: service.PutExecutionRequest) -> serv
     events = []
     for pair, artifact_id in zip(pairs, artifact_ids, strict=True):
         if pair.HasField("event"):
-            events.append(_event(request.execution, pair, artifact_id, execution_id))
+            events.append(_event(pair, artifact_id, execution_id))
     # The library takes an event for an artifact that is not there, and the row then breaks its readers.
     links.require(tx, ARTIFACT, [pair.event.artifact_id for pair in pairs if not pair.HasField("artifact")])
     links.insert_events(tx, events)
@@ -118,20 +118,16 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
     return result
 
 
-def _event(execution: mlmd.Execution, pair: Any, artifact_id: int, execution_id: int) -> mlmd.Event:
+def _event(pair: Any, artifact_id: int, execution_id: int) -> mlmd.Event:
     event = mlmd.Event()
     event.CopyFrom(pair.event)
     links.check_event_type(event)
     if not pair.HasField("artifact") and not event.HasField("artifact_id"):
         raise InvalidArgument("a pair has an event without artifact_id, and no artifact")
-    if (
-        event.HasField("artifact_id")
-        and pair.HasField("artifact")
-        and (not pair.artifact.HasField("id") or pair.artifact.id != event.artifact_id)
-    ):
-        raise InvalidArgument(f"an event names artifact {event.artifact_id}, but its pair holds another one")
-    if event.HasField("execution_id") and (not execution.HasField("id") or execution.id != event.execution_id):
-        raise InvalidArgument(f"an event names execution {event.execution_id}, but the request puts another one")
+    if event.HasField("artifact_id") and event.artifact_id != artifact_id:
+        raise InvalidArgument(f"an event names artifact {event.artifact_id}, but its pair holds {artifact_id}")
+    if event.HasField("execution_id") and event.execution_id != execution_id:
+        raise InvalidArgument(f"an event names execution {event.execution_id}, but the request puts {execution_id}")
     event.artifact_id = artifact_id
     event.execution_id = execution_id
     return event

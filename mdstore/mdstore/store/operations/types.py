@@ -178,7 +178,6 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
         check_text("a property's name", name)
     stored = find(tx, kind, wanted.name, wanted.version)
     if stored is None:
-        _refuse_unknown(wanted, wanted.properties)
         return _create(tx, kind, wanted)
     _extend(tx, kind, stored, wanted, can_add=can_add, can_omit=can_omit)
     type_id: int = stored.id
@@ -186,8 +185,6 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
 
 
 def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
-    if wanted.HasField("base_type") and not wanted.base_type:
-        raise Unimplemented(f"type {wanted.name!r}: UNSET is no base type; leave it out")
     (type_id,) = tx.allocate("Type", 1)
     input_type = output_type = None
     if kind is kinds.EXECUTION:
@@ -206,8 +203,12 @@ def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
         v_output_type=output_type,
         v_external_id=wanted.external_id if wanted.HasField("external_id") else None,
     )
+    # In the library's order: of several mistakes it says the same one. What was written is rolled back.
+    _refuse_unknown(wanted, wanted.properties)
     tx.many(_INSERT_PROPERTY, [(type_id, name, data_type) for name, data_type in wanted.properties.items()])
     if wanted.HasField("base_type"):
+        if not wanted.base_type:
+            raise Unimplemented(f"type {wanted.name!r}: UNSET is no base type; leave it out")
         _link_base(tx, kind, type_id, wanted.base_type)
     image = getattr(tx.changes, f"{kind.label}_types").add()
     image.CopyFrom(wanted)
