@@ -61,11 +61,12 @@ def replay(
         if path.suffix == spool.REFUSED and not refused:
             continue
         try:
-            url = store or spool.store_of(path)
+            meant_for = spool.store_of(path)
         except ValueError as error:
             typer.echo(f"{path}: left as it is: {error}", err=True)
             left += 1
             continue
+        url = store or meant_for
         if not url:
             raise CannotStart(f"{path} names no store: say --store URL")
         with connect(url) as client:
