@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 
@@ -63,7 +64,12 @@ def configure(settings: LogSettings) -> None:
     ]
     rendering: list[Processor]
     if style is LogFormat.JSON:
-        rendering = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        # Without the values of variables: they are what users store, and passwords in URLs.
+        without_values = ExceptionDictTransformer(show_locals=False)
+        rendering = [
+            structlog.processors.ExceptionRenderer(without_values),
+            structlog.processors.JSONRenderer(default=str),
+        ]
     else:
         rendering = [
             structlog.dev.ConsoleRenderer(

@@ -176,7 +176,8 @@ def _decode(options: mlmd.ListOperationOptions) -> mlmd.ListOperationNextPageTok
             raise InvalidArgument("next_page_token is not one of this service's")
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         token = mlmd.ListOperationNextPageToken.FromString(data)
-    except (binascii.Error, DecodeError) as error:
+    # TypeError: a text that is not UTF-8 comes as bytes.
+    except (binascii.Error, DecodeError, TypeError) as error:
         raise InvalidArgument("next_page_token is not one of this service's") from error
     theirs, ours = token.set_options.order_by_field, options.order_by_field
     if theirs.field != ours.field or theirs.is_asc != ours.is_asc:
