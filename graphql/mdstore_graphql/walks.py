@@ -31,8 +31,8 @@ _POLL_S: Final = 0.01
 strawberry.enum(
     Direction,
     name="Direction",
-    description="Which way to walk: UPSTREAM towards sources, DOWNSTREAM towards results, BOTH everything connected. An output that "
-    "came from a cache leads nowhere up or down while another execution is known to have made it.",
+    description="Which way to walk: UPSTREAM towards sources, DOWNSTREAM towards results, BOTH everything connected. "
+    "An output that came from a cache leads nowhere up or down while another execution is known to have made it.",
 )
 strawberry.enum(Cut, name="Cut", description="Why an answer is not complete.")
 
