@@ -14,14 +14,16 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal_column, select
 
+from mdstore.errors import InvalidArgument
+from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
 from mdstore.store.filterquery.expressions import Expression
 from mdstore.store.filterquery.parsing import parse
-from mdstore.store.filterquery.parts import AnyOf, Parts, cut, has_index, is_unique
+from mdstore.store.filterquery.parts import AnyOf, Parts, cut, has_index, is_unique, size
 from mdstore.store.filterquery.rendering import parameter, unplanned
-from mdstore.store.filterquery.syntax import FilterFault
+from mdstore.store.filterquery.syntax import FilterFault, fault
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
@@ -32,6 +34,9 @@ MANY: Final = 10_000
 """Beginning with so many rows ends no sooner than walking the list in its order until the page is full."""
 MOST_TEXT_KEPT: Final = 4_096
 """Characters of a filter whose reading is remembered."""
+
+MOST_PARTS: Final = 150
+"""Looks into the rows of properties and neighbours that one statement may take."""
 
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 
@@ -53,20 +58,29 @@ class Filter:
         return {parameter(slot): value for slot, value in enumerate(self.values)}
 
 
-def read(kind: Kind, text: str) -> Filter:
+def read(kind: Kind, text: str | bytes) -> Filter:
     """Read a filter over nodes of a kind.
+
+    Args:
+        kind: of the nodes.
+        text: the filter; bytes when it is not UTF-8, as protobuf gives such a text.
 
     Raises:
         InvalidArgument: it is none; the message says where and what to write instead.
     """
+    if isinstance(text, bytes):
+        raise InvalidArgument("the filter query is not UTF-8")
     return _kept(kind, text) if len(text) <= MOST_TEXT_KEPT else _read(kind, text)
 
 
 def _read(kind: Kind, text: str) -> Filter:
     try:
-        return Filter(kind, *check(kind, parse(text)))
-    except FilterFault as found:
-        raise found.in_text(text) from None
+        found = Filter(kind, *check(kind, parse(text)))
+        if size(_parts(found.expression)) > MOST_PARTS:
+            fault("the filter has too many alternatives over properties and neighbours", 0, "ask in several calls")
+    except FilterFault as wrong:
+        raise wrong.in_text(text) from None
+    return found
 
 
 _kept = lru_cache(1024)(_read)
