@@ -34,7 +34,10 @@ def serve(
     if not settings.database:
         raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
     plan = settings.plan()
-    with Store.open(settings.database) as store, doing_chores(store, settings.reconcile_s):
+    with (
+        Store.open(settings.database, keep_answers_s=settings.keep_answers_s) as store,
+        doing_chores(store, settings.reconcile_s),
+    ):
         asyncio.run(serve_until_stopped(store, plan))
 
 

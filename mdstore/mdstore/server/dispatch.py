@@ -35,6 +35,7 @@ from mdstore.server.feeds import Feeds
 from mdstore.server.meter import Meter
 from mdstore.server.traces import Traces
 from mdstore.store.interruption import Interruption, TimeLimit
+from mdstore.store.requests import Call
 from mdstore.store.rpcs import Mode, Rpc
 from mdstore.store.store import Store, read_transaction
 from mdstore.wire import methods
@@ -158,7 +159,7 @@ class Dispatcher:
         self.calls += 1
         try:
             self._admit(deadline)
-            answer = await self._answer(method, body, deadline)
+            answer = await self._answer(method, body, caller, deadline)
             if len(answer) > self.limits.message_bytes:
                 raise ResourceExhausted(
                     f"the answer has {len(answer)} bytes, more than the {self.limits.message_bytes} that are allowed: "
@@ -193,12 +194,12 @@ class Dispatcher:
         if deadline is not None and monotonic() >= deadline:
             raise DeadlineExceeded("the deadline had passed before the call began")
 
-    async def _answer(self, method: Method, body: bytes, deadline: float | None) -> bytes:
+    async def _answer(self, method: Method, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         rpc = method.rpc
         if rpc is None:
             raise Unimplemented(f"{method.path.rpartition('/')[2]} is not implemented")
         if rpc.mode is Mode.WRITE:
-            return await self._write(method, rpc, body, deadline)
+            return await self._write(method, rpc, body, caller, deadline)
         if len(body) > INLINE_BYTES:
             request = await self._parse(method, body)
         else:
@@ -215,7 +216,7 @@ class Dispatcher:
             return _parse(method, body)
         return await self._loop.run_in_executor(self._pool, _parse, method, body)
 
-    async def _write(self, method: Method, rpc: Rpc, body: bytes, deadline: float | None) -> bytes:
+    async def _write(self, method: Method, rpc: Rpc, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         size = len(body)
         if self._writes >= self.limits.queued_writes:
             raise ResourceExhausted(f"{self._writes} writes are waiting already").retry_after(HINT_MS)
@@ -230,7 +231,8 @@ class Dispatcher:
             if size > 2 * self.limits.write_items:  # each item takes two bytes at least
                 self._check_items(request)
             # When this coroutine is cancelled, so is the future, and with it a write whose turn has not come.
-            answer = await asyncio.wrap_future(self.store.submit(rpc, request, deadline), loop=self._loop)
+            submitted = self.store.submit(rpc, request, deadline, _call(caller))
+            answer = await asyncio.wrap_future(submitted, loop=self._loop)
         finally:
             self._writes -= 1
             self._write_bytes -= size
@@ -325,6 +327,12 @@ class Dispatcher:
             peer=caller.peer(),
             request_bytes=size,
         )
+
+
+def _call(caller: Caller) -> Call:
+    """What the headers say of a write: KFP's client has one spelling, grpc-go's middleware the other."""
+    attempt = caller.header("x-retry-attempt") or caller.header("x-retry-attempty")
+    return Call(idempotency_key=caller.header("idempotency-key"), attempt=int(attempt) if attempt.isdecimal() else 0)
 
 
 def _parse(method: Method, body: bytes) -> Any:

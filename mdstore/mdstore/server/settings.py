@@ -9,6 +9,7 @@ from mdstore.client.remote import MESSAGE_BYTES
 from mdstore.server.calls import Limits
 from mdstore.server.serving import Plan
 from mdstore.server.tls import Tls
+from mdstore.store.requests import KEEP_S
 
 
 class ServeSettings(BaseSettings):
@@ -34,6 +35,8 @@ class ServeSettings(BaseSettings):
     """A PEM file of authorities; a client without a certificate of theirs is refused (mutual TLS)."""
     reconcile_s: Annotated[float, Interval(gt=0)] = 5.0
     """How often the change log takes in what other programs have written to the same database."""
+    keep_answers_s: Annotated[float, Interval(ge=0)] = KEEP_S
+    """How long a write with an idempotency key is answered as it was the first time."""
     max_message_bytes: Annotated[int, Interval(ge=1024, le=2**31 - 1)] = MESSAGE_BYTES
     """The largest request, and the largest answer."""
     max_calls: Annotated[int, Interval(ge=1)] = 2000

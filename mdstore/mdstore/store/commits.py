@@ -28,9 +28,10 @@ from mdstore.errors import (
 from mdstore.store import change_log
 from mdstore.store.database import Database
 from mdstore.store.reconciling import Reconciler, foreign_version
+from mdstore.store.requests import KEEP_S, Answers, Call, forget_old
 from mdstore.store.rpcs import Operation
 from mdstore.store.transaction import Transaction, now_ms
-from mdstore.wire import changes, ingestion
+from mdstore.wire import changes
 
 log = structlog.get_logger()
 
@@ -62,10 +63,21 @@ class _Job:
     operation: Operation
     request: Any
     deadline: float | None
+    call: Call | None = None
     future: "Future[Any]" = field(default_factory=Future)
     response: Any = None
     error: BaseException | None = None
     entry: change_log.Entry | None = None
+    is_repeat: bool = False
+    """Somebody was given this response before."""
+
+    def answer(self) -> Any:
+        """The response as a message of its own."""
+        if not self.is_repeat:
+            return self.response
+        copy = type(self.response)()
+        copy.CopyFrom(self.response)
+        return copy
 
 
 class Committer:
@@ -76,6 +88,8 @@ class Committer:
         database: Database,
         on_commit: Callable[[int], None],
         on_group: Callable[[int, float], None] = lambda _size, _seconds: None,
+        *,
+        keep_answers_s: float = KEEP_S,
     ) -> None:
         """Start the thread.
 
@@ -83,8 +97,10 @@ class Committer:
             database: stays open; the caller closes it.
             on_commit: called on the thread with the newest position after each commit that changed it.
             on_group: called on the thread with the size of each group and the seconds that its transaction took.
+            keep_answers_s: how long a write with an idempotency key is answered again as it was.
         """
         self._database = database
+        self._keep_answers_s = keep_answers_s
         self._on_commit = on_commit
         self._on_group = on_group
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -103,13 +119,15 @@ class Committer:
         """How many operations wait for their turn."""
         return self._jobs.qsize()
 
-    def submit(self, operation: Operation, request: Any, deadline: float | None = None) -> "Future[Any]":
+    def submit(
+        self, operation: Operation, request: Any, deadline: float | None = None, call: Call | None = None
+    ) -> "Future[Any]":
         """Queue an operation; the future has its response once it is on disk, or its error.
 
         An operation whose future is cancelled, or whose `deadline` (of `time.monotonic`) has passed, before its turn
-        is not done.
+        is not done. With a `call`, it is not done either when it was done before and its answer is remembered.
         """
-        job = _Job(operation, request, deadline)
+        job = _Job(operation, request, deadline, call)
         with self._accepting:
             if not self._closed:
                 self._jobs.put(job)
@@ -180,7 +198,7 @@ class Committer:
             if job.error is not None:
                 job.future.set_exception(job.error)
             else:
-                job.future.set_result(job.response)
+                job.future.set_result(job.answer())
         if newest is not None:
             # Only now: a head that was not committed must not be built upon.
             self._head = newest
@@ -191,13 +209,14 @@ class Committer:
         tx = Transaction(connection, self._database.dialect, now_ms)
         swept = self._reconcile(connection, tx, whole=any(job.operation is _sweep for job in group))
         alone = len(group) == 1
+        answers = Answers(tx, self._keep_answers_s)
         for job in group:
             if not alone:
                 connection.execute("SAVEPOINT operation")
             tx.changes = changes.Changes()
             tx.origin, tx.actor = "mlmd", ""
             try:
-                job.response = job.operation(tx, job.request)
+                self._do(tx, job, answers)
             except Exception as error:
                 job.error = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
                 if alone:
@@ -209,7 +228,19 @@ class Committer:
                 if not alone:
                     connection.execute("RELEASE operation")
                 job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
-        return _append(tx, group, swept or self._head) or swept
+                if job.call is not None and not job.is_repeat:
+                    answers.add(job.call, job.request, job.response, changed=bool(tx.changes.ByteSize()))
+                tx.earlier.append(tx.changes)
+        newest = _append(tx, group, swept or self._head) or swept
+        answers.write()
+        return newest
+
+    def _do(self, tx: Transaction, job: _Job, answers: Answers) -> None:
+        found = answers.find(job.call, job.request) if job.call is not None else None
+        if found is None:
+            job.response = job.operation(tx, job.request)
+        else:
+            job.response, job.is_repeat = found, True
 
     def _reconcile(self, connection: Any, tx: Transaction, *, whole: bool) -> change_log.Head | None:
         """Log what others have written, before the group's operations; returns the new head if there was any."""
@@ -231,8 +262,9 @@ class Committer:
         return found
 
 
-def _sweep(_tx: Transaction, _request: Any) -> None:
-    """Stands in a job for a whole sweep, which runs before all operations of its group."""
+def _sweep(tx: Transaction, _request: Any) -> None:
+    """Stands in a job for a whole sweep, which runs before all operations of its group; forgets old answers."""
+    forget_old(tx)
 
 
 def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | None) -> change_log.Head | None:
@@ -243,7 +275,12 @@ def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | Non
         if job.entry is None or not job.entry.changes.ByteSize():
             continue
         last = entries[-1] if entries else None
-        if last is not None and (last.origin, last.actor) == (job.entry.origin, job.entry.actor):
+        if (
+            last is not None
+            and (last.origin, last.actor) == (job.entry.origin, job.entry.actor)
+            # What is deleted comes last in a commit: who takes a name that a deletion has set free comes after it.
+            and not (last.changes.deleted_artifacts or last.changes.deleted_executions or last.changes.deleted_contexts)
+        ):
             last.changes.MergeFrom(job.entry.changes)
         else:
             entries.append(job.entry)
@@ -251,6 +288,6 @@ def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | Non
     newest = change_log.append(tx, entries, known)
     if newest is not None:
         for job, number in place:
-            if isinstance(job.response, ingestion.IngestResponse):
+            if hasattr(job.response, "seq") and not job.is_repeat:
                 job.response.seq = newest.seq - len(entries) + number
     return newest

@@ -20,6 +20,7 @@ from mdstore.store.operations import (
     nodes,
     subgraph,
     types,
+    writing,
 )
 from mdstore.store.transaction import Transaction
 from mdstore.wire import service
@@ -219,6 +220,7 @@ def _table() -> Mapping[str, Rpc]:
     add("GetParentContextsByContexts", _relatives_of_many, Mode.POINT, True)
     add("GetChildrenContextsByContexts", _relatives_of_many, Mode.POINT, False)
     found["/mdstore.v1.Ingestion/Ingest"] = Rpc(ingest.ingest, Mode.WRITE)
+    found["/mdstore.v1.Nodes/Write"] = Rpc(writing.write, Mode.WRITE)
     found["/mdstore.v1.Nodes/History"] = Rpc(history.history, Mode.SCAN)
     found["/mdstore.v1.Ingestion/ListDocuments"] = Rpc(documents.list_documents, Mode.SCAN)
     return found

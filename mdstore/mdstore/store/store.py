@@ -13,6 +13,7 @@ from mdstore.store.commits import Committer, as_metadata_error
 from mdstore.store.database import Database, open_database
 from mdstore.store.interruption import Interruption
 from mdstore.store.operations import history
+from mdstore.store.requests import KEEP_S, Call
 from mdstore.store.rpcs import RPCS, Mode, Rpc
 from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes
@@ -24,17 +25,22 @@ BYTES_PER_MESSAGE: Final = 2 * 1024 * 1024
 class Store:
     """An open store. Threads: any may call; reads take a connection each, writes go to the one writer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, keep_answers_s: float = KEEP_S) -> None:
         """Work on an open database; `Store.open` opens one."""
         self.database = database
         self._listeners: list[Callable[[int], None]] = []
         self._group_listeners: list[Callable[[int, float], None]] = []
-        self._committer = Committer(database, self._notify, self._notify_group)
+        self._committer = Committer(database, self._notify, self._notify_group, keep_answers_s=keep_answers_s)
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Open or create the database at `url`, and log what other programs have written; raises as `open_database`."""
-        store = cls(open_database(url))
+    def open(cls, url: str, *, keep_answers_s: float = KEEP_S) -> Self:
+        """Open or create the database at `url`, and log what other programs have written.
+
+        Args:
+            url: as `open_database` takes it; raises as that does.
+            keep_answers_s: how long a write with an idempotency key is answered again as it was.
+        """
+        store = cls(open_database(url), keep_answers_s=keep_answers_s)
         try:
             store.reconcile()
         except BaseException:
@@ -53,9 +59,12 @@ class Store:
             raise Unimplemented(f"{method.rpartition('/')[2]} is not implemented")
         return rpc
 
-    def submit(self, rpc: Rpc, request: Any, deadline: float | None = None) -> "Future[Any]":
+    def submit(self, rpc: Rpc, request: Any, deadline: float | None = None, call: Call | None = None) -> "Future[Any]":
         """Queue a write; the future is done once it is on disk. As `Committer.submit`."""
-        return self._committer.submit(rpc.operation, request, deadline)
+        # mdstore's own requests have a field for the key, which works on every way to the store.
+        if key := getattr(request, "idempotency_key", ""):
+            call = Call(idempotency_key=key)
+        return self._committer.submit(rpc.operation, request, deadline, call)
 
     def reconcile(self) -> None:
         """Log what other programs have written to the database, and wait until that is on disk.
@@ -81,10 +90,10 @@ class Store:
             with tx.interruptible(interruption):
                 return rpc.operation(tx, request)
 
-    def call(self, method: str, request: Any) -> Any:
+    def call(self, method: str, request: Any, call: Call | None = None) -> Any:
         """Answer any unary RPC on this thread, waiting for the disk when it writes."""
         rpc = self.find(method)
-        return self.submit(rpc, request).result() if rpc.mode is Mode.WRITE else self.read(rpc, request)
+        return self.submit(rpc, request, call=call).result() if rpc.mode is Mode.WRITE else self.read(rpc, request)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:

@@ -54,6 +54,8 @@ class Transaction:
         """What the operation did, for the change log."""
         self.origin = "mlmd"
         self.actor = ""
+        self.earlier: list[changes.Changes] = []
+        """What operations before this one did in the same transaction; not in the change log yet."""
         self.known_types: dict[int, Declaration] = {}
         """Types that were read in this transaction, by id."""
         self._next_ids: dict[str, int] = {}

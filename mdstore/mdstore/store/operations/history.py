@@ -6,18 +6,17 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from mdstore.errors import InvalidArgument, NotFound
+from mdstore.errors import NotFound
 from mdstore.store import change_log, tables
 from mdstore.store.change_log import PAGE, TYPES
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
+from mdstore.store.operations.references import kind_of
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
 from mdstore.wire import changes, nodes
 
 LIMIT: Final = 100
 MOST: Final = 1000
-
-BY_NUMBER: Final = {nodes.ARTIFACT: ARTIFACT, nodes.EXECUTION: EXECUTION, nodes.CONTEXT: CONTEXT}
 
 _K = tables.CHANGE.c
 _SEQS: Final = Statement(
@@ -28,15 +27,6 @@ _SEQS: Final = Statement(
         .limit(bindparam("most"))
     )
 )
-
-
-def kind_of(number: int) -> Kind:
-    """The kind that a `NodeKind` names; raises InvalidArgument when it names none."""
-    kind = BY_NUMBER.get(number)  # type: ignore[call-overload]  # an enum's number is an int
-    if kind is None:
-        raise InvalidArgument("kind is not ARTIFACT, EXECUTION or CONTEXT")
-    found: Kind = kind
-    return found
 
 
 def history(tx: Transaction, request: nodes.HistoryRequest) -> nodes.HistoryResponse:

@@ -385,6 +385,7 @@ def update_nodes(
     mask: Collection[str] = (),
     force_update_time: bool = False,
     guarded: bool = False,
+    strictly_later: bool = False,
 ) -> None:
     """Update nodes that are there.
 
@@ -396,7 +397,8 @@ def update_nodes(
         declared: their types, by id.
         mask: paths to update; empty means to replace the node.
         force_update_time: the update time moves even if nothing changes.
-        guarded: refuse nodes whose update time is not the one in the request.
+        guarded: refuse nodes whose update time is not the one in the request; implies `strictly_later`.
+        strictly_later: the update time grows, even within a millisecond.
     """
     rows: list[list[Any]] = []
     upserts: list[PropertyRow] = []
@@ -424,7 +426,7 @@ def update_nodes(
         if wanted == stored and not force_update_time:
             continue
         _check_texts(kind, wanted, stored)
-        wanted.last_update_time_since_epoch = _moment(tx, stored, strictly_later=guarded)
+        wanted.last_update_time_since_epoch = _moment(tx, stored, strictly_later=guarded or strictly_later)
         for custom, before, after in (
             (False, stored.properties, wanted.properties),
             (True, stored.custom_properties, wanted.custom_properties),
@@ -463,7 +465,13 @@ def declarations_for(
 
 
 def put(
-    tx: Transaction, kind: Kind, nodes: Sequence[Any], *, mask: Collection[str] = (), guarded: bool = False
+    tx: Transaction,
+    kind: Kind,
+    nodes: Sequence[Any],
+    *,
+    mask: Collection[str] = (),
+    guarded: bool = False,
+    strictly_later: bool = False,
 ) -> list[int]:
     """`Put*K*s`: create the nodes without an id, update the others, in order; returns the ids."""
     stored = read_for_update(tx, kind, nodes)
@@ -474,7 +482,7 @@ def put(
             # A request may update what it has just created, if it guesses the id right.
             if late := {node.id for node in batch if node.id not in stored}.intersection(ids):
                 stored.update((node.id, node) for node in by_ids(tx, kind, late))
-            update_nodes(tx, kind, batch, stored, declared, mask=mask, guarded=guarded)
+            update_nodes(tx, kind, batch, stored, declared, mask=mask, guarded=guarded, strictly_later=strictly_later)
             ids += [node.id for node in batch]
         else:
             for node in batch:
@@ -497,6 +505,34 @@ def _runs(nodes: Sequence[Any]) -> Iterable[list[Any]]:
             seen.add(node.id)
     if batch:
         yield batch
+
+
+@cache
+def _times(kind: Kind) -> Statement:
+    table = kind.table.c
+    return Statement(lambda: select(table.id, table.last_update_time_since_epoch).where(OneOf(table.id, "ids")))
+
+
+def update_times(tx: Transaction, kind: Kind, ids: Collection[int]) -> dict[int, int]:
+    """Id -> update time of those of the nodes that exist."""
+    return {row[0]: row[1] for row in tx.rows(_times(kind), ids=values(set(ids)))} if ids else {}
+
+
+def existing(tx: Transaction, kind: Kind, ids: Collection[int]) -> set[int]:
+    """The ids of those of the nodes that exist."""
+    return set(update_times(tx, kind, ids))
+
+
+@cache
+def _ids_by_external_ids(kind: Kind) -> Statement:
+    table = kind.table.c
+    return Statement(lambda: select(table.external_id, table.id).where(OneOf(table.external_id, "external_ids")))
+
+
+def ids_by_external_id(tx: Transaction, kind: Kind, external_ids: Collection[str]) -> dict[str, int]:
+    """External id -> id of those of the nodes that exist."""
+    rows = tx.rows(_ids_by_external_ids(kind), external_ids=values(set(external_ids)))
+    return {row[0]: row[1] for row in rows}
 
 
 @cache

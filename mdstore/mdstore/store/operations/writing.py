@@ -1,0 +1,96 @@
+"""`Write`: nodes of all kinds in one transaction, if all that was expected of the store holds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mdstore.errors import FailedPrecondition, InvalidArgument
+from mdstore.store import change_log
+from mdstore.store.kinds import KINDS, Kind
+from mdstore.store.operations import nodes as storing
+from mdstore.store.operations import references
+from mdstore.store.transaction import Transaction
+from mdstore.wire import nodes
+
+
+def write(tx: Transaction, request: nodes.WriteRequest) -> nodes.WriteResponse:
+    """`Write`.
+
+    Raises:
+        FailedPrecondition: something is not as expected; names the node, what was expected and what was found.
+        MetadataError: as MLMD's Put RPCs.
+    """
+    tx.origin = request.origin or "write"
+    tx.actor = request.actor
+    _check(tx, request.expected)
+    response = nodes.WriteResponse()
+    mask = frozenset(request.update_paths)
+    for kind in KINDS:
+        getattr(response, f"{kind.label}_ids").extend(
+            storing.put(tx, kind, getattr(request, kind.nodes_field), mask=mask, strictly_later=True)
+        )
+    return response
+
+
+def _check(tx: Transaction, expected: Sequence[nodes.Expectation]) -> None:
+    if not expected:
+        return
+    ids = references.find(tx, [expectation.node for expectation in expected])
+    for kind in KINDS:
+        mine = [
+            (expectation, node_id)
+            for expectation, node_id in zip(expected, ids, strict=True)
+            if references.kind_of(expectation.node.kind) is kind
+        ]
+        there = [node_id for _, node_id in mine if node_id is not None]
+        if not mine:
+            continue
+        times = storing.update_times(tx, kind, there)
+        seqs = (
+            change_log.newest_changes(tx, kind.type_kind, there)
+            if any(expectation.HasField("seq") for expectation, _ in mine)
+            else {}
+        )
+        just_now = _changed_just_now(tx, kind)
+        for expectation, node_id in mine:
+            _compare(expectation, node_id, times, seqs, just_now)
+
+
+def _changed_just_now(tx: Transaction, kind: Kind) -> set[int]:
+    """What neighbours in this transaction have changed: their commits have no positions yet."""
+    return {node.id for change in tx.earlier for node in getattr(change, kind.nodes_field)}
+
+
+def _compare(
+    expectation: nodes.Expectation,
+    node_id: int | None,
+    times: dict[int, int],
+    seqs: dict[int, int],
+    just_now: set[int],
+) -> None:
+    name = references.described(expectation.node)
+    state: Any = expectation.WhichOneof("state")
+    match state:
+        case "absent":
+            if not expectation.absent:
+                raise InvalidArgument(f"an expectation of {name}: absent is true or not set")
+            if node_id is not None:
+                raise FailedPrecondition(f"expected no {name}, found the node {node_id}")
+        case _ if node_id is None:
+            raise FailedPrecondition(f"expected {name}, found none")
+        case "last_update_time":
+            found = times[node_id]
+            if found != expectation.last_update_time:
+                raise FailedPrecondition(
+                    f"expected {name} as updated at {expectation.last_update_time}, found it updated at {found}: "
+                    "read it again"
+                )
+        case "seq":
+            seq = seqs.get(node_id)
+            if node_id in just_now or seq != expectation.seq:
+                at = "just now" if node_id in just_now else f"in commit {seq}"
+                raise FailedPrecondition(
+                    f"expected {name} as changed in commit {expectation.seq}, found it changed {at}: read it again"
+                )
+        case _:
+            # Only that it is there.
+            return
