@@ -15,7 +15,6 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal_column, select
 
 from mdstore.errors import InvalidArgument
-from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
