@@ -22,6 +22,7 @@ from tests.up.processes import Running
 pytestmark = pytest.mark.slow
 
 SEED = 20261125
+WORKER = Path(__file__).with_name("worker.py")
 
 
 def read(url: str) -> Stored:
@@ -30,7 +31,7 @@ def read(url: str) -> Stored:
 
 
 def worker(*arguments: str) -> Running:
-    return Running([sys.executable, "-P", "-m", "tests.client.worker", *arguments])
+    return Running([sys.executable, "-P", str(WORKER), *arguments])
 
 
 def test_a_store_that_is_killed_and_comes_back_during_a_step_loses_nothing(database: str, spool_folder: Path) -> None:

@@ -101,8 +101,7 @@ def test_the_folder_is_bounded_and_keeps_room_for_what_matters(tmp_path: Path) -
         for count in range(1000):
             try:
                 writer.append(b"x" * 50, is_important=is_important)
-            except SpoolFull as error:
-                assert "mdstore spool replay" in str(error)
+            except SpoolFull:
                 return count
         raise AssertionError("never full")
 

@@ -107,6 +107,20 @@ def test_what_the_execution_made_itself_is_not_what_it_used(way: Way) -> None:
     assert use(way) == ["before"]
 
 
+def test_what_the_execution_makes_in_the_same_request_is_not_what_it_used(way: Way) -> None:
+    ingest(way, artifacts=[version("before")])
+    request = {
+        "executions": [{"key": {"external_id": "e"}, "type": "E"}],
+        "artifacts": [version("mine")],
+        "events": [made_by("e", "mine")],
+        "uses": [{"execution": {"external_id": "e"}, "name": "table", "uri": URI}],
+    }
+    (execution_id,) = ingest(way, **request).execution_ids
+
+    assert used(way, execution_id) == ["before"]
+    assert ingest(way, **request).seq == 0
+
+
 def test_a_use_finds_what_the_same_request_made(way: Way) -> None:
     response = ingest(
         way,

@@ -1,4 +1,4 @@
-"""Processes that log steps and are killed while they do. `python -m tests.client.worker WHAT ARGUMENT...`
+"""Processes that log steps and are killed while they do. `python worker.py WHAT ARGUMENT...`
 
 What a process has been told is safe it prints, so that whoever killed it knows what must be in the store.
 """

@@ -160,7 +160,7 @@ def ingest(tx: Transaction, request: ingestion.IngestRequest) -> ingestion.Inges
 
     events = [_event(record, named) for record in request.events]
     if request.uses:
-        found = uses.resolve(tx, [(named(EXECUTION, use.execution), use) for use in request.uses])
+        found = uses.resolve(tx, [(named(EXECUTION, use.execution), use) for use in request.uses], events)
         made = _merge_all(tx, ARTIFACT, resolvers[ARTIFACT], found.unknown, ())
         events += found.events(made)
     _add_events(tx, events)

@@ -87,12 +87,13 @@ class Found:
         self._uses.append((execution_id, use, -len(self.unknown)))
 
 
-def resolve(tx: Transaction, uses: Sequence[tuple[int, ingestion.UseRecord]]) -> Found:
+def resolve(tx: Transaction, uses: Sequence[tuple[int, ingestion.UseRecord]], events: Sequence[mlmd.Event]) -> Found:
     """Find the versions.
 
     Args:
         tx: inside of which the executions are, and the artifacts that the same request made.
         uses: each with its execution's id.
+        events: those of the same request, which are not there yet: what an execution makes it does not use.
 
     Raises:
         InvalidArgument: a use has no URI.
@@ -104,7 +105,8 @@ def resolve(tx: Transaction, uses: Sequence[tuple[int, ingestion.UseRecord]]) ->
     linked = tx.rows(
         _LINKED, execution_ids=values({pair[0] for pair in uses}), uris=values({use.uri for _, use in uses})
     )
-    for execution_id, event_type, artifact_id in linked:
+    coming = ((event.execution_id, event.type, event.artifact_id) for event in events)
+    for execution_id, event_type, artifact_id in (*linked, *coming):
         if event_type in INPUTS:
             used[execution_id].add(artifact_id)
         elif event_type in OUTPUTS:
@@ -115,7 +117,8 @@ def resolve(tx: Transaction, uses: Sequence[tuple[int, ingestion.UseRecord]]) ->
         # An input that is an output as well was there before it was written.
         mine = own[execution_id] - used[execution_id]
         if use.uri not in there:
-            there[use.uri] = list(_versions(tx, use.uri))
+            # What stands for a version that nobody was seen to make is older than all that somebody was.
+            there[use.uri] = sorted(_versions(tx, use.uri), key=_is_unknown)
         versions = [version for version in there[use.uri] if version.id not in mine]
         fitting = [version for version in versions if _digest(version) in {"", use.digest} or not use.digest]
         if any(version.id in used[execution_id] for version in fitting):
@@ -150,6 +153,10 @@ def _choose(versions: Sequence[Any], use: ingestion.UseRecord) -> Any | None:
         return next(iter(versions), None)
     by_then = (version for version in versions if _finished_ms(version) <= use.as_of_ms)
     return next(by_then, versions[-1] if versions else None)
+
+
+def _is_unknown(version: Any) -> bool:
+    return bool(version.external_id.startswith(f"uri:{version.uri}"))
 
 
 def _digest(version: Any) -> str:
