@@ -1,8 +1,8 @@
 """PutExecution with three artifacts: mdstore beside the original library, in one run.
 
 Each repetition measures all servers one after the other, on empty databases, and the ratios are taken within it: so
-the machine's moods meet all of them alike. Durability: ours commits with a write-ahead log and synchronous=FULL, the library
-with its default rollback journal and synchronous=FULL.
+the machine's moods meet all of them alike. Durability: ours commits with a write-ahead log and synchronous=FULL, the
+library with its default rollback journal and synchronous=FULL.
 """
 
 import json
