@@ -131,7 +131,8 @@ Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 @_typing.final
 class WriteRequest(_message.Message):
     """A node without an id is created, one with an id is updated, as MLMD's Put RPCs do. The update time of a node that is
-    updated always grows, so that an expectation of the one before fails from then on.
+    updated always grows, so that an expectation of the one before fails from then on: with expectations also when the
+    update changes nothing else, so of two writers that expect the same one wins.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -472,6 +472,7 @@ def put(
     mask: Collection[str] = (),
     guarded: bool = False,
     strictly_later: bool = False,
+    force_update_time: bool = False,
 ) -> list[int]:
     """`Put*K*s`: create the nodes without an id, update the others, in order; returns the ids."""
     stored = read_for_update(tx, kind, nodes)
@@ -482,7 +483,17 @@ def put(
             # A request may update what it has just created, if it guesses the id right.
             if late := {node.id for node in batch if node.id not in stored}.intersection(ids):
                 stored.update((node.id, node) for node in by_ids(tx, kind, late))
-            update_nodes(tx, kind, batch, stored, declared, mask=mask, guarded=guarded, strictly_later=strictly_later)
+            update_nodes(
+                tx,
+                kind,
+                batch,
+                stored,
+                declared,
+                mask=mask,
+                force_update_time=force_update_time,
+                guarded=guarded,
+                strictly_later=strictly_later,
+            )
             ids += [node.id for node in batch]
         else:
             for node in batch:

@@ -23,10 +23,17 @@ def write(tx: Transaction, request: nodes.WriteRequest) -> nodes.WriteResponse:
     tx.actor = request.actor
     _check(tx, request.expected)
     response = nodes.WriteResponse()
-    mask = frozenset(request.update_paths)
     for kind in KINDS:
         getattr(response, f"{kind.label}_ids").extend(
-            storing.put(tx, kind, getattr(request, kind.nodes_field), mask=mask, strictly_later=True)
+            storing.put(
+                tx,
+                kind,
+                getattr(request, kind.nodes_field),
+                mask=frozenset(request.update_paths),
+                strictly_later=True,
+                # Of two writers that expect the same, one must win, even if both write what is there already.
+                force_update_time=bool(request.expected),
+            )
         )
     return response
 
