@@ -243,7 +243,8 @@ CREATE TABLE TypeProperty (type_id INT NOT NULL, name VARCHAR(255) NOT NULL, dat
   PRIMARY KEY (type_id, name));
 CREATE TABLE Artifact (id INTEGER PRIMARY KEY AUTOINCREMENT, type_id INT NOT NULL, uri TEXT);
 CREATE TABLE ArtifactProperty (artifact_id INT NOT NULL, name VARCHAR(255) NOT NULL,
-  is_custom_property TINYINT(1) NOT NULL, int_value INT, double_value DOUBLE, string_value TEXT, PRIMARY KEY (artifact_id, name, is_custom_property));
+  is_custom_property TINYINT(1) NOT NULL, int_value INT, double_value DOUBLE, string_value TEXT,
+  PRIMARY KEY (artifact_id, name, is_custom_property));
 CREATE TABLE Execution (id INTEGER PRIMARY KEY AUTOINCREMENT, type_id INT NOT NULL);
 CREATE TABLE ExecutionProperty (execution_id INT NOT NULL, name VARCHAR(255) NOT NULL,
   is_custom_property TINYINT(1) NOT NULL, int_value INT, double_value DOUBLE, string_value TEXT,
