@@ -51,7 +51,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     file = folder / "ours.db"
     with open_database(f"sqlite:///{file}") as database, database.connection() as connection:
         connection.execute("BEGIN")
-        example().write(Transaction(connection, "sqlite", lambda: 0))
+        example().write(Transaction(connection, database.dialect, lambda: 0))
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     theirs = shutil.copy(file, folder / "theirs.db")

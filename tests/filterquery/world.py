@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, insert
-
 from mdstore.store import tables
 from mdstore.store.filterquery.columns import Relation
 from mdstore.store.filterquery.expressions import Row
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
-from mdstore.store.sql import Statement
+from mdstore.store.sql import Insert
 from mdstore.store.transaction import Transaction
 
 Fields = Mapping[str, Any]
@@ -137,6 +135,4 @@ class World:
 def _insert(tx: Transaction, table: Any, rows: Sequence[Fields]) -> None:
     if rows:
         names = list(rows[0])
-        statement = Statement(lambda: insert(table).values({name: bindparam(name) for name in names}))
-        order = statement.on(tx.dialect).order
-        tx.many(statement, [[row[name] for name in order] for row in rows])
+        tx.many(Insert(table, tuple(names)), [[row[name] for name in names] for row in rows])

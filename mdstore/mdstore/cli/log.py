@@ -29,12 +29,11 @@ def verify(database: Database) -> None:
     """
     # Here and not above: help should not wait for SQLAlchemy.
     from mdstore.store.database import open_database  # noqa: PLC0415
-    from mdstore.store.store import read_transaction  # noqa: PLC0415
+    from mdstore.store.store import reading  # noqa: PLC0415
     from mdstore.store.verification import verify as verify_log  # noqa: PLC0415
 
-    with open_database(database, must_exist=True) as opened, opened.connection() as connection:  # noqa: SIM117
-        with read_transaction(connection, opened.dialect) as tx, progress("verifying") as advance:
-            found = verify_log(tx, advance)
+    with open_database(database, must_exist=True) as opened, reading(opened) as tx, progress("verifying") as advance:
+        found = verify_log(tx, advance)
     for broken in found.breaks:
         typer.echo(f"commit {broken.seq}: {broken.what}" if broken.seq else broken.what)
     if found.breaks:

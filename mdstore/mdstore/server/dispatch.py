@@ -79,9 +79,9 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(SCAN_THREADS, "mdstore-scan")
         self.feeds = Feeds(store, self._pool)
-        self._inline = store.database.dialect == "sqlite"
+        self._inline = store.database.dialect.reads_inline
         """A read of another database waits for a network, which the loop must not."""
-        self._connection = store.database.connect()
+        self._connection = store.database.connect() if self._inline else None
         self._time_limit = TimeLimit(self._connection) if self._inline else None
         self._stop_measuring = store.on_group(meter.committed)
         self.calls = 0
@@ -139,7 +139,8 @@ class Dispatcher:
         await self.feeds.close()
         self._stop_measuring()
         self._pool.shutdown(cancel_futures=True)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     async def unary(self, method: Method, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         """Answer one call with the bytes of its response message.
@@ -253,7 +254,7 @@ class Dispatcher:
 
     def _point(self, rpc: Rpc, request: Any, limit: TimeLimit) -> bytes:
         limit.begin(INLINE_S)
-        with read_transaction(self._connection, self.store.database.dialect) as tx:
+        with read_transaction(self._connection, self.store.database) as tx:
             response: bytes = rpc.operation(tx, request).SerializeToString()
         return response
 

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Table, bindparam, func, insert, select, update
+from sqlalchemy import Table, bindparam, func, select, update
 
 from mdstore.store import marks, tables
 from mdstore.store.kinds import KINDS, Kind
 from mdstore.store.operations import links, nodes, types
-from mdstore.store.sql import OneOf, Statement, values
+from mdstore.store.sql import Conflict, Insert, OneOf, Statement, values
 from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import changes
 
@@ -29,23 +29,9 @@ _SET_HEAD: Final = Statement(
         .values(seq=bindparam("v_seq"), hash=bindparam("v_hash"))
     )
 )
-_INSERT_COMMIT: Final = Statement(
-    lambda: insert(tables.COMMIT).values(
-        {column.name: bindparam(f"v_{column.name}") for column in tables.COMMIT.columns}
-    )
-)
-_INSERT_CHANGE: Final = Statement(
-    lambda: (
-        insert(tables.CHANGE)
-        .prefix_with("OR IGNORE", dialect="sqlite")
-        .values({name: bindparam(f"v_{name}") for name in ("kind", "id", "seq")})
-    )
-)
-_INSERT_TOMBSTONE: Final = Statement(
-    lambda: insert(tables.TOMBSTONE).values(
-        {column.name: bindparam(f"v_{column.name}") for column in tables.TOMBSTONE.columns}
-    )
-)
+_INSERT_COMMIT: Final = Insert(tables.COMMIT, ("seq", "time_ms", "origin", "actor", "hash", "payload"))
+_INSERT_CHANGE: Final = Insert(tables.CHANGE, ("kind", "id", "seq"), Conflict.KEEP)
+_INSERT_TOMBSTONE: Final = Insert(tables.TOMBSTONE, ("kind", "id", "seq", "deletion"))
 _NEWEST: Final = Statement(
     lambda: (
         select(tables.CHANGE.c.id, func.max(tables.CHANGE.c.seq))
@@ -134,11 +120,11 @@ def append(tx: Transaction, entries: Sequence[Entry], known: Head | None = None)
     old = known or head(tx)
     commits = _chain(old, now, payloads)
     new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
-    if not tx.run_if_any(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash):
+    if not tx.run(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash):
         old = head(tx)
         commits = _chain(old, now, payloads)
         new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
-        tx.run_if_any(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash)
+        tx.run(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash)
     tx.many(_INSERT_COMMIT, commits)
     numbered = [(commit[0], entry.changes) for commit, (entry, _) in zip(commits, payloads, strict=True)]
     tx.many(_INSERT_CHANGE, [(*key, seq) for seq, change in numbered for key in touched(change)])

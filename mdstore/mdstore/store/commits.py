@@ -5,29 +5,22 @@ runs behind a savepoint, so one that fails takes nothing of the others along.
 """
 
 import queue
-import sqlite3
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
-from mdstore.errors import (
-    Aborted,
-    Cancelled,
-    DeadlineExceeded,
-    FailedPrecondition,
-    Internal,
-    MetadataError,
-    ResourceExhausted,
-    Unavailable,
-)
+from mdstore.errors import Aborted, DeadlineExceeded, MetadataError, Unavailable
 from mdstore.store import change_log
 from mdstore.store.database import Database
-from mdstore.store.reconciling import Reconciler, foreign_version
+from mdstore.store.dialects import Row
+from mdstore.store.reconciling import Reconciler
 from mdstore.store.requests import KEEP_S, Answers, Call, forget_old
 from mdstore.store.rpcs import Operation
 from mdstore.store.transaction import Transaction, now_ms
@@ -35,27 +28,23 @@ from mdstore.wire import changes
 
 log = structlog.get_logger()
 
+
+class _NothingDone(Exception):
+    """A transaction that the database ended."""
+
+    def __init__(self, error: MetadataError, *, retry: bool) -> None:
+        """Take what callers are told, and whether it may end better another time."""
+        super().__init__(str(error))
+        self.error = error
+        self.retry = retry
+
+
 GROUP: Final = 64
 """Requests in one transaction, at most."""
 
 
-def as_metadata_error(error: sqlite3.Error) -> MetadataError:
-    """What a failure of the database means to the caller."""
-    message = str(error)
-    match getattr(error, "sqlite_errorname", "").partition("_")[2].partition("_")[0]:
-        case "BUSY" | "LOCKED":
-            return Aborted(f"the database is busy: {message}; try again")
-        case "FULL":
-            return ResourceExhausted(f"the disk is full: {message}")
-        case "READONLY":
-            return FailedPrecondition(f"the database cannot be written: {message}")
-        case "IOERR" | "CANTOPEN" | "CORRUPT" | "NOTADB":
-            return Unavailable(f"the database cannot be used: {message}")
-        case "INTERRUPT":
-            return Cancelled("the query was stopped: its caller is gone, or it took too long")
-        case "TOOBIG":
-            return ResourceExhausted(f"a value is too large for the database: {message}")
-    return Internal(f"the database failed: {message}")
+ATTEMPTS: Final = 5
+"""How often a request is tried whose transaction lost against another program's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +96,8 @@ class Committer:
         self._closed = False
         # Between looking whether the store is open and queuing, it must not be closed: nobody would do the job.
         self._accepting = threading.Lock()
-        self._connection = database.connect()
+        self._dialect = database.dialect
+        self._connection: Any = database.connect()
         self._head: change_log.Head | None = None
         self._reconciler = Reconciler()
         self._swept = False
@@ -148,7 +138,6 @@ class Committer:
         self._thread.join()
 
     def _work(self) -> None:
-        connection = self._connection
         try:
             going = True
             while going:
@@ -171,27 +160,34 @@ class Committer:
                     except queue.Empty:
                         break
                 if group:
-                    self._commit(connection, group)
+                    self._commit(group)
         finally:
-            connection.close()
+            if self._connection is not None:
+                self._disconnect()
 
-    def _commit(self, connection: Any, group: list[_Job]) -> None:
+    def _commit(self, group: list[_Job], attempt: int = 1) -> None:
         began = time.perf_counter()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                newest = self._run(connection, group)
-                connection.execute("COMMIT")
-            except BaseException:
-                if self._swept:
-                    self._reconciler.forget()
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        except Exception as error:
-            failure = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
+            newest = self._transact(group)
+        except _NothingDone as failed:
+            error = failed.error
+            if not failed.retry:
+                pass
+            elif len(group) > 1:
+                # One of them may be to blame, and must not take the others along.
+                for job in group:
+                    self._commit([job])
+                return
+            elif attempt < ATTEMPTS:
+                time.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 (no secret)
+                self._commit(group, attempt + 1)
+                return
             for job in group:
-                job.future.set_exception(job.error or failure)
+                job.future.set_exception(error)
+            return
+        except Exception as error:
+            for job in group:
+                job.future.set_exception(job.error or error)
             return
         self._on_group(len(group), time.perf_counter() - began)
         for job in group:
@@ -204,62 +200,132 @@ class Committer:
             self._head = newest
             self._on_commit(newest.seq)
 
-    def _run(self, connection: Any, group: Sequence[_Job]) -> change_log.Head | None:
-        """Run the operations and write the log; returns the new head, or None when nothing was changed."""
-        tx = Transaction(connection, self._database.dialect, now_ms)
-        swept = self._reconcile(connection, tx, whole=any(job.operation is _sweep for job in group))
-        alone = len(group) == 1
-        answers = Answers(tx, self._keep_answers_s)
-        for job in group:
-            if not alone:
-                connection.execute("SAVEPOINT operation")
-            tx.changes = changes.Changes()
-            tx.origin, tx.actor = "mlmd", ""
-            try:
-                self._do(tx, job, answers)
-            except Exception as error:
-                job.error = as_metadata_error(error) if isinstance(error, sqlite3.Error) else error
-                if alone:
-                    raise
-                connection.execute("ROLLBACK TO operation")
-                connection.execute("RELEASE operation")
-                tx.forget()
-            else:
-                if not alone:
-                    connection.execute("RELEASE operation")
-                job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
-                if job.call is not None and not job.is_repeat:
-                    answers.add(job.call, job.request, job.response, changed=bool(tx.changes.ByteSize()))
-                tx.earlier.append(tx.changes)
-        newest = _append(tx, group, swept or self._head) or swept
-        answers.write()
+    def _transact(self, group: Sequence[_Job]) -> change_log.Head | None:
+        """Do all in one transaction; returns the new head, or None when nothing was changed.
+
+        Raises:
+            _NothingDone: the database would not have it, so that it may be tried again.
+        """
+        dialect = self._dialect
+        row = self._begin()
+        locked = None if row is None else change_log.Head(row[0], bytes(row[1]), row[2])
+        connection = self._connection
+        try:
+            newest = self._run(connection, group, locked)
+        except BaseException:
+            self._roll_back()
+            raise
+        try:
+            dialect.commit(connection)
+        except dialect.errors as error:
+            failure = dialect.error(error)
+            self._roll_back()
+            if isinstance(failure, Unavailable):
+                raise Unavailable(f"{failure}; whether this was written is not known") from error
+            raise failure from error
         return newest
 
-    def _do(self, tx: Transaction, job: _Job, answers: Answers) -> None:
-        found = answers.find(job.call, job.request) if job.call is not None else None
-        if found is None:
-            job.response = job.operation(tx, job.request)
-        else:
-            job.response, job.is_repeat = found, True
+    def _roll_back(self) -> None:
+        if self._swept:
+            self._reconciler.forget()
+        with suppress(*self._dialect.errors):
+            self._dialect.rollback(self._connection)
 
-    def _reconcile(self, connection: Any, tx: Transaction, *, whole: bool) -> change_log.Head | None:
+    def _begin(self) -> Row | None:
+        """Begin, on a new connection when the old one is lost."""
+        dialect = self._dialect
+        for last in (False, True):
+            try:
+                if self._connection is None:
+                    self._connection = self._database.connect()
+                return dialect.begin_write(self._connection)
+            except dialect.errors as error:
+                failure = dialect.error(error)
+                if dialect.is_lost(self._connection):
+                    self._disconnect()
+                    if not last:
+                        continue
+                else:
+                    with suppress(*dialect.errors):
+                        dialect.rollback(self._connection)
+                raise _NothingDone(failure, retry=False) from error
+            except MetadataError as error:
+                raise _NothingDone(error, retry=False) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _disconnect(self) -> None:
+        with suppress(*self._dialect.errors):
+            self._connection.close()
+        self._connection = None
+
+    def _run(self, connection: Any, group: Sequence[_Job], locked: change_log.Head | None) -> change_log.Head | None:
+        """Run the operations and write the log behind `locked`, or the head that was last known."""
+        dialect = self._dialect
+        tx = Transaction(connection, dialect, now_ms)
+        alone = len(group) == 1
+        try:
+            swept = self._reconcile(connection, tx, locked, whole=any(job.operation is _sweep for job in group))
+            answers = Answers(tx, self._keep_answers_s)
+            for number, job in enumerate(group):
+                job.error = job.entry = None
+                job.is_repeat = False
+                if not alone:
+                    dialect.savepoint(connection, first=number == 0 and not self._swept)
+                tx.changes = changes.Changes()
+                tx.origin, tx.actor = "mlmd", ""
+                try:
+                    _do(tx, job, answers)
+                except Exception as error:
+                    if isinstance(error, Aborted | Unavailable) and isinstance(error.__cause__, dialect.errors):
+                        # The transaction as a whole is over, whatever this operation was.
+                        raise _NothingDone(error, retry=True) from error
+                    job.error = error
+                    if alone:
+                        raise
+                    dialect.rollback_to_savepoint(connection)
+                    tx.forget()
+                else:
+                    job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
+                    if job.call is not None and not job.is_repeat:
+                        answers.add(job.call, job.request, job.response, changed=bool(tx.changes.ByteSize()))
+                    tx.earlier.append(tx.changes)
+            newest = _append(tx, group, swept or locked or self._head) or swept
+            answers.write()
+            return newest
+        except dialect.errors as error:
+            raise _NothingDone(dialect.error(error), retry=True) from error
+        except MetadataError as error:
+            if not alone and isinstance(error.__cause__, dialect.errors):
+                raise _NothingDone(error, retry=True) from error
+            raise
+
+    def _reconcile(
+        self, connection: Any, tx: Transaction, locked: change_log.Head | None, *, whole: bool
+    ) -> change_log.Head | None:
         """Log what others have written, before the group's operations; returns the new head if there was any."""
-        version = foreign_version(connection, self._database.dialect)
+        version = self._dialect.foreign_version(connection)
         self._swept = whole or self._reconciler.is_due(version)
         if not self._swept:
             return None
         sweep = self._reconciler.whole if whole else self._reconciler.small
-        connection.execute("SAVEPOINT sweep")
+        self._dialect.savepoint(connection, first=True)
         try:
-            found = sweep(tx, None, version)
+            return sweep(tx, locked, version)
         except Exception as error:
             # Somebody else's rows must not keep ours from being written.
-            connection.execute("ROLLBACK TO sweep")
+            self._dialect.rollback_to_savepoint(connection)
+            tx.forget()
             self._reconciler.failed(version)
             log.exception("reconciling_failed", error=str(error))
-            found = None
-        connection.execute("RELEASE sweep")
-        return found
+            return None
+
+
+def _do(tx: Transaction, job: _Job, answers: Answers) -> None:
+    found = answers.find(job.call, job.request) if job.call is not None else None
+    if found is None:
+        job.response = job.operation(tx, job.request)
+    else:
+        job.response, job.is_repeat = found, True
 
 
 def _sweep(tx: Transaction, _request: Any) -> None:

@@ -5,7 +5,7 @@ takes its query along. Writes are never stopped: one that has begun is finished.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final
@@ -22,15 +22,15 @@ class Interruption:
     def __init__(self) -> None:
         """Nothing is stopped yet."""
         self._lock = threading.Lock()
-        self._connection: Any = None
+        self._interrupt: Callable[[], None] | None = None
         self._stopped = False
 
     def stop(self) -> None:
         """End the query that is running with `Cancelled`, and let no further one begin."""
         with self._lock:
             self._stopped = True
-            if self._connection is not None:
-                _interrupt(self._connection)
+            if self._interrupt is not None:
+                self._interrupt()
 
     def check(self) -> None:
         """Raise `Cancelled` when stopped."""
@@ -38,24 +38,17 @@ class Interruption:
             raise Cancelled("the caller is gone, so the query was stopped")
 
     @contextmanager
-    def covering(self, connection: Any) -> Iterator[None]:
-        """Inside the block, `stop` reaches what runs on the driver's connection, and outside it does not."""
+    def covering(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Inside the block, `stop` calls `interrupt`, which may come from another thread, and outside it does not."""
         with self._lock:
-            self._connection = connection
+            self._interrupt = interrupt
         try:
             self.check()
             yield
         finally:
             # Under the lock: after this, a late `stop` must not hit whoever gets the connection next.
             with self._lock:
-                self._connection = None
-
-
-def _interrupt(connection: Any) -> None:
-    # sqlite3 and apsw call it interrupt, psycopg cancel; both are made to be called from another thread.
-    interrupt = getattr(connection, "interrupt", None) or getattr(connection, "cancel", None)
-    if interrupt is not None:
-        interrupt()
+                self._interrupt = None
 
 
 class TimeLimit:

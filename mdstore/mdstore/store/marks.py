@@ -94,5 +94,5 @@ def now(tx: Transaction, seq: int, *, parents: int | None = None) -> Marks:
 def put(tx: Transaction, marks: Marks) -> None:
     """Replace the marks, or make the first ones."""
     given: dict[str, int] = {f"v_{name}": getattr(marks, name) for name in _NAMES}
-    if not tx.run_if_any(_UPDATE, **given):
+    if not tx.run(_UPDATE, **given):
         tx.run(_INSERT, v_one=1, **given)

@@ -69,9 +69,7 @@ def property_row(owner: int, name: str, custom: bool, value: mlmd.Value) -> Prop
         case "proto_value":
             if not value.proto_value.type_url:
                 raise InvalidArgument(f"property {name!r} is a message without type_url, which cannot be read back")
-            # Text, as the library writes it to this database.
-            text = base64.b64encode(value.proto_value.SerializeToString()).decode("ascii")
-            return (owner, name, custom, None, None, None, text, None)
+            return (owner, name, custom, None, None, None, value.proto_value.SerializeToString(), None)
         case "bool_value":
             return (owner, name, custom, None, None, None, None, value.bool_value)
         case _:
@@ -108,9 +106,16 @@ def fill(node: Any, row: Sequence[Any]) -> None:
         value.bool_value = bool(bool_value)
     elif proto_value is not None:
         try:
-            value.proto_value.ParseFromString(base64.b64decode(proto_value, validate=True))
+            value.proto_value.ParseFromString(_message(proto_value))
         except (binascii.Error, DecodeError, ValueError):
             value.proto_value.value = proto_value.encode() if isinstance(proto_value, str) else proto_value
+
+
+def _message(stored: str | bytes) -> bytes:
+    """The bytes of a stored message: base64 except on PostgreSQL, and no base64 begins as a message's field does."""
+    if isinstance(stored, bytes) and stored[:1] in {b"\x0a", b"\x12"}:
+        return stored
+    return base64.b64decode(stored, validate=True)
 
 
 def kind_name(number: int) -> str:

@@ -16,7 +16,7 @@ from mdstore.store.filters import NodeFilter, OrderBy
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import filtering, links, nodes
 from mdstore.store.operations.filtering import Order
-from mdstore.store.store import read_transaction
+from mdstore.store.store import reading
 from mdstore.store.transaction import Transaction
 from mdstore.values import (
     Artifact,
@@ -61,7 +61,7 @@ class Reader:
 
     @contextmanager
     def _reading(self) -> Iterator[Transaction]:
-        with self._database.connection() as connection, read_transaction(connection, self._database.dialect) as tx:
+        with reading(self._database) as tx:
             yield tx
 
     def artifacts(self, ids: Collection[ArtifactId]) -> Mapping[ArtifactId, Artifact]:

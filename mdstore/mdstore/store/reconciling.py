@@ -198,14 +198,6 @@ class Reconciler:
                     self._times[kind][node.id] = node.last_update_time_since_epoch
 
 
-def foreign_version(connection: Any, dialect: str) -> int | None:
-    """A number that another one follows whenever somebody else has committed; None when the database has none."""
-    if dialect != "sqlite":
-        return None
-    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return version
-
-
 def _essence(type_: Any) -> tuple[Any, ...]:
     """What of a type matters; that a text is empty or not set is the same in the database."""
     return (

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 from google.protobuf import message_factory
 from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mdstore.errors import InvalidArgument
 from mdstore.store.properties import check_text
-from mdstore.store.sql import Statement
+from mdstore.store.sql import Conflict, Insert, Statement
 from mdstore.store.tables import REQUEST
 from mdstore.store.transaction import Transaction
 from mdstore.wire import POOL
@@ -41,15 +40,7 @@ _FIND: Final = Statement(
 _FORGET: Final = Statement(lambda: delete(REQUEST).where(_R.until_ms <= bindparam("now_ms")))
 
 
-def _make_upsert() -> object:
-    names = [column.name for column in REQUEST.columns]
-    statement = sqlite_insert(REQUEST).values({name: bindparam(f"v_{name}") for name in names})
-    return statement.on_conflict_do_update(
-        index_elements=["key"], set_={name: statement.excluded[name] for name in names if name != "key"}
-    )
-
-
-_PUT: Final = Statement(_make_upsert)  # type: ignore[arg-type]  # an insert is executable
+_PUT: Final = Insert(REQUEST, tuple(column.name for column in REQUEST.columns), Conflict.REPLACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """One open store: its database, its writer thread, its readers, and who waits for new commits."""
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,7 +8,7 @@ from typing import Any, Final, Self
 
 from mdstore.errors import InvalidArgument, OutOfRange, Unimplemented
 from mdstore.store import change_log, compaction
-from mdstore.store.commits import Committer, as_metadata_error
+from mdstore.store.commits import Committer
 from mdstore.store.database import Database, open_database
 from mdstore.store.interruption import Interruption
 from mdstore.store.operations import history
@@ -98,7 +97,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """A read transaction: all statements in it see one moment."""
-        with self.database.connection() as connection, read_transaction(connection, self.database.dialect) as tx:
+        with reading(self.database) as tx:
             yield tx
 
     def on_commit(self, listener: Callable[[int], None]) -> Callable[[], None]:
@@ -180,16 +179,23 @@ class Store:
 
 
 @contextmanager
-def read_transaction(connection: Any, dialect: str) -> Iterator[Transaction]:
-    """A transaction that only reads, on a connection of the caller's."""
+def reading(database: Database) -> Iterator[Transaction]:
+    """A transaction that only reads, on a connection from the pool: all statements in it see one moment."""
+    with database.reading() as connection:
+        yield Transaction(connection, database.dialect, now_ms)
+
+
+@contextmanager
+def read_transaction(connection: Any, database: Database) -> Iterator[Transaction]:
+    """The same on a connection of the caller's."""
     try:
-        connection.execute("BEGIN")
-        try:
-            yield Transaction(connection, dialect, now_ms)
-        finally:
-            connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise as_metadata_error(error) from error
+        database.dialect.begin_read(connection)
+    except database.dialect.errors as error:
+        raise database.dialect.error(error) from error
+    try:
+        yield Transaction(connection, database.dialect, now_ms)
+    finally:
+        database.end_read(connection)
 
 
 class Bell:

@@ -52,6 +52,21 @@ def _postgresql(type_: Exactly, _compiler: object, **_: object) -> str:
     return type_.postgresql
 
 
+def is_text(column: Any) -> bool:
+    """Whether a column of ours holds texts."""
+    return isinstance(column.type, Exactly) and column.type.postgresql.startswith(("VARCHAR", "TEXT"))
+
+
+class LibrarysUnique(UniqueConstraint):
+    """A unique key with the library's name, which it has on all databases but SQLite."""
+
+
+@compiles(LibrarysUnique, "sqlite")
+def _anonymous(constraint: LibrarysUnique, compiler: Any, **kw: Any) -> str:
+    text: str = compiler.visit_unique_constraint(UniqueConstraint(*constraint.columns, _autoattach=False), **kw)
+    return text
+
+
 INT: Final = Exactly("INT", "INT", "INT")
 TIME: Final = Exactly("INT", "BIGINT", "BIGINT")
 NAME: Final = Exactly("VARCHAR(255)", "VARCHAR(255)", "VARCHAR(255)")

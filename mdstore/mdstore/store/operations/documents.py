@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import bindparam, select
 
 from mdstore.errors import InvalidArgument
 from mdstore.store.properties import check_text
-from mdstore.store.sql import Statement
+from mdstore.store.sql import Conflict, Delete, Insert, Statement
 from mdstore.store.tables import DOCUMENT
 from mdstore.store.transaction import Transaction
 from mdstore.wire import ingestion
@@ -19,20 +18,8 @@ KEY_CHARACTERS: Final = 500
 _D = DOCUMENT.c
 
 
-def _make_upsert() -> object:
-    statement = sqlite_insert(DOCUMENT).values(
-        {column.name: bindparam(f"v_{column.name}") for column in DOCUMENT.columns}
-    )
-    return statement.on_conflict_do_update(
-        index_elements=["collection", "key"],
-        set_={"value": statement.excluded.value, "time_ms": statement.excluded.time_ms},
-    )
-
-
-_UPSERT: Final = Statement(_make_upsert)  # type: ignore[arg-type]  # an insert is executable
-_DELETE: Final = Statement(
-    lambda: delete(DOCUMENT).where(_D.collection == bindparam("in_collection"), _D.key == bindparam("with_key"))
-)
+_UPSERT: Final = Insert(DOCUMENT, ("collection", "key", "value", "time_ms"), Conflict.REPLACE)
+_DELETE: Final = Delete(DOCUMENT, ("collection", "key"))
 _LIST: Final = Statement(
     lambda: (
         select(_D.collection, _D.key, _D.value, _D.time_ms)

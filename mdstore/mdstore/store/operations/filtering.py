@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, true
 from sqlalchemy.sql.base import Executable
 
 from mdstore.errors import InvalidArgument
@@ -43,7 +43,7 @@ def _like(text: str) -> str:
 def _has_property(kind: Kind, name: str, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     table = kind.property_table.c
     return kind.table.c.id.in_(
-        select(table[kind.owner]).where(table.name == name, table.is_custom_property == 1, *conditions)
+        select(table[kind.owner]).where(table.name == name, table.is_custom_property == true(), *conditions)
     )
 
 

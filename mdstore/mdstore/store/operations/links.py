@@ -4,15 +4,14 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import select
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import nodes
 from mdstore.store.properties import check_text
-from mdstore.store.sql import OneOf, Statement, values
+from mdstore.store.sql import Conflict, Insert, OneOf, Statement, values
 from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import mlmd
 
@@ -32,14 +31,8 @@ def require(tx: Transaction, kind: Kind, ids: Collection[int]) -> None:
         raise InvalidArgument(f"no {kind.label} has the id {', '.join(map(str, sorted(missing)))}")
 
 
-_INSERT_EVENT: Final = Statement(
-    lambda: insert(tables.EVENT).values({column.name: bindparam(f"v_{column.name}") for column in tables.EVENT.columns})
-)
-_INSERT_PATH: Final = Statement(
-    lambda: insert(tables.EVENT_PATH).values(
-        {column.name: bindparam(f"v_{column.name}") for column in tables.EVENT_PATH.columns}
-    )
-)
+_INSERT_EVENT: Final = Insert(tables.EVENT, ("artifact_id", "execution_id", "type", "milliseconds_since_epoch"))
+_INSERT_PATH: Final = Insert(tables.EVENT_PATH, ("event_id", "is_index_step", "step_index", "step_key"))
 _E = tables.EVENT.c
 _EVENT_COLUMNS: Final = (_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
 _BY_ARTIFACT: Final = Statement(lambda: select(*_EVENT_COLUMNS).where(OneOf(_E.artifact_id, "ids")).order_by(_E.id))
@@ -66,23 +59,26 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
     if not events:
         return
     rows: list[Row] = []
-    paths: list[Row] = []
-    for event_id, event in zip(tx.allocate("Event", len(events)), events, strict=True):
-        image = tx.changes.events.add()
+    images: list[mlmd.Event] = []
+    for event in events:
+        image = mlmd.Event()
         image.CopyFrom(event)
         image.DiscardUnknownFields()
         image.ClearField("system_metadata")
         if not image.HasField("milliseconds_since_epoch"):
             image.milliseconds_since_epoch = tx.now_ms()
-        rows.append((event_id, image.artifact_id, image.execution_id, image.type, image.milliseconds_since_epoch))
+        images.append(image)
+        rows.append((image.artifact_id, image.execution_id, image.type, image.milliseconds_since_epoch))
+    paths: list[Row] = []
+    for event_id, event in zip(tx.create(_INSERT_EVENT, rows), events, strict=True):
         for step in event.path.steps:
             match step.WhichOneof("value"):
                 case "index":
                     paths.append((event_id, True, step.index, None))
                 case "key":
                     paths.append((event_id, False, None, check_text("a path's key", step.key)))
-    tx.many(_INSERT_EVENT, rows)
     tx.many(_INSERT_PATH, paths)
+    tx.changes.events.extend(images)
 
 
 def put_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
@@ -127,16 +123,9 @@ def events_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[mlmd.Ev
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 
 
-@cache
-def _insert_member(kind: Kind) -> Statement:
-    table, names = _MEMBERS[kind], ("context_id", kind.owner)
-    return Statement(
-        lambda: (
-            sqlite_insert(table)
-            .values({name: bindparam(f"v_{name}") for name in names})
-            .on_conflict_do_nothing(index_elements=list(names))
-        )
-    )
+_INSERT_MEMBER: Final = {
+    kind: Insert(table, ("context_id", kind.owner), Conflict.KEEP) for kind, table in _MEMBERS.items()
+}
 
 
 def add_members(
@@ -155,7 +144,7 @@ def add_members(
     older = {node for _, node in wanted} - set(new_nodes)
     there = {(context, node) for node, context in context_ids_of(tx, kind, older)} if older else set()
     new = [pair for pair in wanted if pair not in there]
-    tx.many(_insert_member(kind), new)
+    tx.many(_INSERT_MEMBER[kind], new)
     for context, node in new:
         if kind is ARTIFACT:
             tx.changes.attributions.add(context_id=context, artifact_id=node)
@@ -228,11 +217,7 @@ def contexts_of(tx: Transaction, kind: Kind, node_id: int) -> list[Any]:
 
 
 _PC = tables.PARENT_CONTEXT.c
-_INSERT_PARENT: Final = Statement(
-    lambda: insert(tables.PARENT_CONTEXT).values(
-        {name: bindparam(f"v_{name}") for name in ("context_id", "parent_context_id")}
-    )
-)
+_INSERT_PARENT: Final = Insert(tables.PARENT_CONTEXT, ("context_id", "parent_context_id"))
 _PARENTS: Final = Statement(
     lambda: (
         select(_PC.context_id, _PC.parent_context_id)

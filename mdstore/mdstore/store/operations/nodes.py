@@ -9,15 +9,14 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import and_, bindparam, select
 
 from mdstore.errors import FailedPrecondition, InvalidArgument, NotFound
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, Kind
 from mdstore.store.operations import types
 from mdstore.store.properties import PropertyRow, check_declared, check_text, fill, property_row, rows_of
-from mdstore.store.sql import OneOf, Statement, values
+from mdstore.store.sql import Conflict, Delete, Insert, OneOf, Statement, Update, values
 from mdstore.store.transaction import Declaration, Transaction
 
 MaskT = TypeVar("MaskT", bound=FieldMask)
@@ -74,10 +73,7 @@ def _by_type_and_name(kind: Kind) -> Statement:
         lambda: and_(
             _TYPE.type_kind == kind.type_kind,
             _TYPE.name == bindparam("type_name"),
-            or_(
-                _TYPE.version == bindparam("version"),
-                and_(_TYPE.version.is_(None), bindparam("version_too").is_(None)),
-            ),
+            _TYPE.version.is_not_distinct_from(bindparam("version")),
             kind.table.c.name == bindparam("node_name"),
         ),
     )
@@ -151,7 +147,6 @@ def by_type_and_name(tx: Transaction, kind: Kind, type_name: str, version: str |
         _by_type_and_name(kind),
         type_name=type_name,
         version=version or None,
-        version_too=version or None,
         node_name=name,
     )
     found = messages(tx, kind, rows[:1])
@@ -165,68 +160,25 @@ def by_uris(tx: Transaction, uris: Collection[str]) -> list[Any]:
     return messages(tx, ARTIFACT, tx.rows(_BY_URIS, uris=values(set(uris))))
 
 
-def _insert_columns(kind: Kind) -> tuple[str, ...]:
-    """In the order of the table, which is the order of an insert's parameters."""
-    return tuple(column.name for column in kind.table.columns)
+@cache
+def _insert(kind: Kind) -> Insert:
+    return Insert(kind.table, tuple(column.name for column in kind.table.columns if column.name != "id"))
 
 
 @cache
-def _insert(kind: Kind) -> Statement:
-    return Statement(
-        lambda: insert(kind.table).values({name: bindparam(f"v_{name}") for name in _insert_columns(kind)})
-    )
-
-
-_PROPERTY_COLUMNS: Final = ("name", "is_custom_property", *_VALUE_COLUMNS)
+def _put_property(kind: Kind, conflict: Conflict) -> Insert:
+    return Insert(kind.property_table, (kind.owner, "name", "is_custom_property", *_VALUE_COLUMNS), conflict)
 
 
 @cache
-def _insert_property(kind: Kind) -> Statement:
-    names = (kind.owner, *_PROPERTY_COLUMNS)
-    return Statement(lambda: insert(kind.property_table).values({name: bindparam(f"v_{name}") for name in names}))
+def _delete_property(kind: Kind) -> Delete:
+    return Delete(kind.property_table, (kind.owner, "name", "is_custom_property"))
 
 
 @cache
-def _upsert_property(kind: Kind) -> Statement:
-    names = (kind.owner, *_PROPERTY_COLUMNS)
-
-    def make() -> Any:
-        statement = sqlite_insert(kind.property_table).values({name: bindparam(f"v_{name}") for name in names})
-        return statement.on_conflict_do_update(
-            index_elements=[kind.owner, "name", "is_custom_property"],
-            set_={name: statement.excluded[name] for name in _VALUE_COLUMNS},
-        )
-
-    return Statement(make)
-
-
-@cache
-def _delete_property(kind: Kind) -> Statement:
-    table = kind.property_table.c
-    return Statement(
-        lambda: delete(kind.property_table).where(
-            table[kind.owner] == bindparam("owner"),
-            table.name == bindparam("property"),
-            table.is_custom_property == bindparam("custom"),
-        )
-    )
-
-
-def _update_columns(kind: Kind) -> tuple[str, ...]:
-    """What an update may change, in the order of the table."""
+def _update(kind: Kind) -> Update:
     fixed = {"id", "type_id", "create_time_since_epoch"} | (set() if kind is CONTEXT else {"name"})
-    return tuple(column.name for column in kind.table.columns if column.name not in fixed)
-
-
-@cache
-def _update(kind: Kind) -> Statement:
-    return Statement(
-        lambda: (
-            update(kind.table)
-            .where(kind.table.c.id == bindparam("node_id"))
-            .values({name: bindparam(f"v_{name}") for name in _update_columns(kind)})
-        )
-    )
+    return Update(kind.table, tuple(column.name for column in kind.table.columns if column.name not in fixed))
 
 
 def _column(node: Any, name: str) -> Any:
@@ -275,31 +227,32 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
     """
     if not nodes:
         return []
-    ids = tx.allocate(kind.table.name, len(nodes))
-    names = _insert_columns(kind)
+    names = _insert(kind).columns
     rows: list[list[Any]] = []
-    property_rows: list[PropertyRow] = []
-    images = getattr(tx.changes, kind.nodes_field)
-    created = getattr(tx.changes, f"created_{kind.label}_ids")
+    images: list[Any] = []
     nothing = kind.message()
-    for node_id, node in zip(ids, nodes, strict=True):
+    for node in nodes:
         _check_texts(kind, node, nothing)
         now = tx.now_ms()
-        image = images.add()
+        image = kind.message()
         image.CopyFrom(node)
         image.DiscardUnknownFields()
-        image.id = node_id
         image.type = declared[node.type_id].name
         image.create_time_since_epoch = now
         image.last_update_time_since_epoch = now
         image.ClearField("system_metadata")
         if kind.has_uri:
             image.uri = node.uri
-        created.append(node_id)
+        images.append(image)
         rows.append([_column(image, name) for name in names])
+    ids = tx.create(_insert(kind), rows)
+    property_rows: list[PropertyRow] = []
+    for node_id, node, image in zip(ids, nodes, images, strict=True):
+        image.id = node_id
         property_rows += rows_of(node_id, node)
-    tx.many(_insert(kind), rows)
-    tx.many(_insert_property(kind), property_rows)
+    tx.many(_put_property(kind, Conflict.FAIL), property_rows)
+    getattr(tx.changes, kind.nodes_field).extend(images)
+    getattr(tx.changes, f"created_{kind.label}_ids").extend(ids)
     return list(ids)
 
 
@@ -404,7 +357,7 @@ def update_nodes(
     upserts: list[PropertyRow] = []
     deletes: list[tuple[int, str, bool]] = []
     images = getattr(tx.changes, kind.nodes_field)
-    names = _update_columns(kind)
+    names = _update(kind).columns
     for node in nodes:
         stored = stored_by_id.get(node.id)
         if stored is None:
@@ -438,7 +391,7 @@ def update_nodes(
         images.add().CopyFrom(wanted)
     tx.many(_update(kind), rows)
     tx.many(_delete_property(kind), deletes)
-    tx.many(_upsert_property(kind), upserts)
+    tx.many(_put_property(kind, Conflict.REPLACE), upserts)
 
 
 def _changed_properties(owner: int, stored: Any, wanted: Any, *, custom: bool) -> Iterable[PropertyRow]:

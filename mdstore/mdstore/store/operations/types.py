@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from google.protobuf import json_format
-from sqlalchemy import and_, bindparam, insert, null, or_, select, update
+from sqlalchemy import and_, bindparam, null, select, update
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from mdstore.store import kinds, tables
 from mdstore.store.kinds import Kind
 from mdstore.store.properties import check_text
-from mdstore.store.sql import OneOf, Statement, values
-from mdstore.store.transaction import Declaration, Transaction, unique_as_already_exists
+from mdstore.store.sql import Insert, OneOf, Statement, values
+from mdstore.store.transaction import Declaration, Transaction
 from mdstore.wire import mlmd, service
 
 _T = tables.TYPE.c
@@ -37,7 +37,7 @@ def _read(where: Any) -> Statement:
 _BY_NAME: Final = _read(
     lambda: and_(
         _T.name == bindparam("name"),
-        or_(_T.version == bindparam("version"), and_(_T.version.is_(None), bindparam("version_too").is_(None))),
+        _T.version.is_not_distinct_from(bindparam("version")),
     )
 )
 _BY_ID: Final = _read(lambda: OneOf(_T.id, "ids"))
@@ -65,31 +65,11 @@ _DECLARED: Final = Statement(
         .where(OneOf(_T.id, "ids"))
     )
 )
-_INSERT: Final = Statement(
-    lambda: insert(tables.TYPE).values(
-        {
-            name: bindparam(f"v_{name}")
-            for name in (
-                "id",
-                "name",
-                "version",
-                "type_kind",
-                "description",
-                "input_type",
-                "output_type",
-                "external_id",
-            )
-        }
-    )
+_INSERT: Final = Insert(
+    tables.TYPE, ("name", "version", "type_kind", "description", "input_type", "output_type", "external_id")
 )
-_INSERT_PROPERTY: Final = Statement(
-    lambda: insert(tables.TYPE_PROPERTY).values(
-        {name: bindparam(f"v_{name}") for name in ("type_id", "name", "data_type")}
-    )
-)
-_INSERT_PARENT: Final = Statement(
-    lambda: insert(tables.PARENT_TYPE).values({name: bindparam(f"v_{name}") for name in ("type_id", "parent_type_id")})
-)
+_INSERT_PROPERTY: Final = Insert(tables.TYPE_PROPERTY, ("type_id", "name", "data_type"))
+_INSERT_PARENT: Final = Insert(tables.PARENT_TYPE, ("type_id", "parent_type_id"))
 _SET_EXTERNAL_ID: Final = Statement(
     lambda: update(tables.TYPE).where(_T.id == bindparam("type_id")).values(external_id=bindparam("new_external_id"))
 )
@@ -148,7 +128,7 @@ def _message(kind: Kind, row: Sequence[Any]) -> Any:
 
 def find(tx: Transaction, kind: Kind, name: str, version: str | None) -> Any | None:
     """The type of this name and version as a message, the oldest if there are several; None if there is none."""
-    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=name, version=version or None, version_too=version or None)
+    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=name, version=version or None)
     # No key forbids duplicates, so racing creators of the library may have left some: all use the first.
     found = _messages(tx, kind, rows[:1])
     return found[0] if found else None
@@ -185,23 +165,17 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
 
 
 def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
-    (type_id,) = tx.allocate("Type", 1)
     input_type = output_type = None
     if kind is kinds.EXECUTION:
         if wanted.HasField("input_type"):
             input_type = json_format.MessageToJson(wanted.input_type, indent=None)
         if wanted.HasField("output_type"):
             output_type = json_format.MessageToJson(wanted.output_type, indent=None)
-    tx.run(
+    description = wanted.description if wanted.HasField("description") else None
+    external_id = wanted.external_id if wanted.HasField("external_id") else None
+    (type_id,) = tx.create(
         _INSERT,
-        v_id=type_id,
-        v_name=wanted.name,
-        v_version=wanted.version or None,
-        v_type_kind=kind.type_kind,
-        v_description=wanted.description if wanted.HasField("description") else None,
-        v_input_type=input_type,
-        v_output_type=output_type,
-        v_external_id=wanted.external_id if wanted.HasField("external_id") else None,
+        [(wanted.name, wanted.version or None, kind.type_kind, description, input_type, output_type, external_id)],
     )
     # In the library's order: of several mistakes it says the same one. What was written is rolled back.
     _refuse_unknown(wanted, wanted.properties)
@@ -270,8 +244,7 @@ def _link_base(tx: Transaction, kind: Kind, type_id: int, base_type: int) -> Non
     parent = ids_by_name(tx, kind, [name])[name]
     if parent == type_id:
         raise InvalidArgument(f"type {name!r} cannot be its own base type")
-    with unique_as_already_exists():
-        tx.many(_INSERT_PARENT, [(type_id, parent)])
+    tx.many(_INSERT_PARENT, [(type_id, parent)])
 
 
 def _refuse_deprecated(all_fields_match: bool) -> None:

@@ -1,0 +1,152 @@
+"""What differs between databases, behind one interface: chosen once, when a database is opened.
+
+Operations say what they want as values of `mdstore.store.sql` (a statement, a bulk insert, an update of many rows); a
+dialect knows how its database does that in the fewest and cheapest round trips. Connections are the driver's, in
+autocommit mode: transactions begin and end where this interface says so.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Protocol
+
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.engine import URL
+
+from mdstore.errors import AlreadyExists, InvalidArgument, MetadataError
+from mdstore.store.sql import Insert, Values, Write
+
+Row = tuple[Any, ...]
+
+POOL_SIZE: Final = 8
+"""Connections that are kept open while nobody uses them."""
+
+
+class Running(Protocol):
+    """The transaction, as far as a dialect works on it."""
+
+    cursor: Any
+    statements: int
+    next_ids: dict[str, int]
+    """For databases whose writer hands out ids itself: table -> next id; empty when not known."""
+
+
+class Dialect(ABC):
+    """How one database is used. Threads: any may call; a connection belongs to one at a time."""
+
+    name: ClassVar[str]
+    """Of SQLAlchemy's dialect: "sqlite", "postgresql" or "mysql"."""
+    reads_inline: ClassVar[bool]
+    """Whether a point read is over sooner than a thread would be woken for it."""
+    errors: ClassVar[tuple[type[Exception], ...]]
+    """What the driver raises."""
+
+    @abstractmethod
+    def engine(self, url: URL, *, must_exist: bool) -> Engine:
+        """Make the engine, whose connections are set up; nothing is connected yet.
+
+        Raises:
+            Unavailable: `must_exist`, and there is no such database.
+        """
+
+    def create_database(self, engine: Engine, error: Exception) -> bool:  # noqa: ARG002 (an interface)
+        """Create the database if connecting failed because there is none; says whether to connect again."""
+        return False
+
+    def close(self) -> None:
+        """Let go of what `engine` made beside the engine."""
+        return
+
+    # --- transactions
+
+    @abstractmethod
+    def begin_exclusive(self, connection: Connection) -> None:
+        """Begin looking at the schema and changing it; of those who do so at once, one goes on."""
+
+    @abstractmethod
+    def end_exclusive(self, connection: Connection, *, keep: bool) -> None:
+        """End it, keeping what was done, as far as the database can, or not."""
+
+    @abstractmethod
+    def begin_write(self, connection: Any) -> Row | None:
+        """Begin a transaction that alone writes the log; returns the head's row where it must be read for that."""
+
+    @abstractmethod
+    def begin_read(self, connection: Any) -> None:
+        """Begin a transaction whose statements all see one moment."""
+
+    def commit(self, connection: Any) -> None:
+        """End the transaction and keep what it did."""
+        connection.cursor().execute("COMMIT")
+
+    def rollback(self, connection: Any) -> None:
+        """End the transaction, if one is open still, and undo what it did."""
+        connection.cursor().execute("ROLLBACK")
+
+    @abstractmethod
+    def savepoint(self, connection: Any, *, first: bool) -> None:
+        """Set the savepoint, in place of the earlier one if it is not the first of its transaction."""
+
+    def rollback_to_savepoint(self, connection: Any) -> None:
+        """Undo what was done since the savepoint."""
+        connection.cursor().execute("ROLLBACK TO SAVEPOINT operation")
+
+    def foreign_version(self, connection: Any) -> int | None:  # noqa: ARG002 (an interface)
+        """A number that another one follows whenever somebody else has committed; None when there is none."""
+        return None
+
+    # --- statements
+
+    def fetch(self, cursor: Any, text: str, arguments: Sequence[Any]) -> Sequence[Row]:
+        """Run a query and return all its rows."""
+        cursor.execute(text, arguments)
+        rows: Sequence[Row] = cursor.fetchall()
+        return rows
+
+    @abstractmethod
+    def list_parameter(self, values: Values) -> Any:
+        """A list as the driver takes it for `OneOf`."""
+
+    @abstractmethod
+    def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """Write all rows."""
+
+    @abstractmethod
+    def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
+        """Insert rows into a table that gives each an id; returns the ids in the order of the rows, ascending."""
+
+    # --- failures
+
+    @abstractmethod
+    def error(self, error: Exception, table: Table | None = None) -> MetadataError:
+        """What a failure of the driver means to the caller; `table` is the one that was written."""
+
+    @abstractmethod
+    def is_lost(self, connection: Any) -> bool:
+        """Whether nothing more can be done with a connection."""
+
+    @abstractmethod
+    def interrupt(self, connection: Any) -> None:
+        """Stop the query that another thread runs on the connection."""
+
+
+def taken(table: Table | None, fields: Sequence[str]) -> AlreadyExists:
+    """The error for a unique key that is taken."""
+    if table is None or not fields:
+        return AlreadyExists("it is already there")
+    if table.name == "Event":
+        return AlreadyExists("an event of the same type between the same artifact and execution is already there")
+    return AlreadyExists(f"{table.name}: another one with the same {' and '.join(fields)} is already there")
+
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+
+def check_int32(write: Write, rows: Sequence[Sequence[Any]]) -> None:
+    """Raise InvalidArgument for numbers that MLMD's tables cannot hold, except on SQLite."""
+    for place, column in enumerate(write.parameters):
+        if column not in ("int_value", "step_index"):
+            continue
+        for row in rows:
+            number = row[place]
+            if number is not None and not INT32_MIN <= number <= INT32_MAX:
+                raise InvalidArgument(f"{number} does not fit into 32 bits, which is all that MLMD's tables have here")
