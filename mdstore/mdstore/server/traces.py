@@ -1,5 +1,6 @@
 """Calls as OpenTelemetry spans, sent to a collector by OTLP: needs `mdstore[otel]`, and nothing when not asked for."""
 
+import threading
 from typing import Any, Final, Protocol
 
 import grpc
@@ -7,7 +8,7 @@ import grpc
 from mdstore.errors import InvalidArgument
 from mdstore.server.calls import Caller, Method
 
-FLUSH_MS: Final = 2000
+FLUSH_S: Final = 2.0
 """How long the end of the server waits for spans to be sent."""
 
 
@@ -88,8 +89,10 @@ class _Collector:
         return _CallSpan(span, self._error)
 
     def close(self) -> None:
-        self._provider.force_flush(FLUSH_MS)
-        self._provider.shutdown()
+        # On a thread of its own: with a collector that does not answer, OpenTelemetry's own limits are not kept.
+        closing = threading.Thread(target=self._provider.shutdown, name="mdstore-traces", daemon=True)
+        closing.start()
+        closing.join(FLUSH_S)
 
 
 class _CallSpan:
