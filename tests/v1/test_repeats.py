@@ -15,6 +15,7 @@ import pytest
 
 import mdstore
 from mdstore.client.client import Client
+from mdstore.client.once import idempotency_key
 from mdstore.errors import InvalidArgument
 from mdstore.store import requests
 from mdstore.store.requests import Call
@@ -198,6 +199,19 @@ def test_mdstores_own_requests_carry_their_key(client: Client) -> None:
     wanted.artifacts[0].uri = "other"
     with pytest.raises(InvalidArgument, match="'k'"):
         client.write(wanted)
+
+
+def test_a_client_gives_any_write_a_key(client: Client) -> None:
+    ours = Nodes(client)
+    wanted = service.PutExecutionRequest(execution=ours.new("execution"))
+    with idempotency_key("k"):
+        first = client.put_execution(wanted)
+        assert client.put_execution(wanted) == first
+    with idempotency_key("k"):
+        assert client.put_execution(wanted) == first
+        with pytest.raises(InvalidArgument):
+            client.put_execution(service.PutExecutionRequest(execution=ours.new("execution", name="n")))
+    assert client.put_execution(wanted) != first
 
 
 def test_a_repeated_answer_has_its_position(store: Store) -> None:

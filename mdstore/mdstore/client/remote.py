@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from mdstore.client import address
+from mdstore.client import address, once
 from mdstore.client.client import AsyncClient, Client
 from mdstore.client.retry import Retry
 from mdstore.errors import MetadataError, from_grpc
@@ -77,7 +77,7 @@ class RemoteClient(Client):
 
     def _once(self, method: str, request: Message, timeout: float | None) -> Any:
         try:
-            return self._wire.unary[method](request, timeout=timeout)
+            return self._wire.unary[method](request, timeout=timeout, metadata=once.metadata())
         except grpc.RpcError as error:
             raise _error(error) from error
 
@@ -104,7 +104,7 @@ class AsyncRemoteClient(AsyncClient):
 
     async def _once(self, method: str, request: Message, timeout: float | None) -> Any:
         try:
-            return await self._wire.unary[method](request, timeout=timeout)
+            return await self._wire.unary[method](request, timeout=timeout, metadata=once.metadata())
         except grpc.RpcError as error:
             raise _error(error) from error
 

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from mdstore.client import once
 from mdstore.client.client import AsyncClient, Client
 from mdstore.client.retry import Retry
 from mdstore.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unimplemented
 from mdstore.store.interruption import Interruption
+from mdstore.store.requests import Call
 from mdstore.store.rpcs import Mode
 from mdstore.store.store import Bell, Store
 from mdstore.wire import changes
@@ -45,7 +47,7 @@ class LocalClient(Client):
         with _errors_as_over_grpc():
             rpc = self._store.find(method)
             if rpc.mode is Mode.WRITE:
-                future = self._store.submit(rpc, request, _deadline(timeout))
+                future = self._store.submit(rpc, request, _deadline(timeout), _call())
                 try:
                     return future.result(timeout)
                 except TimeoutError:
@@ -87,7 +89,7 @@ class AsyncLocalClient(AsyncClient):
             rpc = self._store.find(method)
             interruption = Interruption()
             if rpc.mode is Mode.WRITE:
-                answer = asyncio.wrap_future(self._store.submit(rpc, request, _deadline(timeout)))
+                answer = asyncio.wrap_future(self._store.submit(rpc, request, _deadline(timeout), _call()))
             else:
                 loop = asyncio.get_running_loop()
                 answer = loop.run_in_executor(self._threads, self._store.read, rpc, request, interruption)
@@ -154,6 +156,11 @@ def _follow(store: Store, request: changes.FollowRequest, stopped: threading.Eve
 
 def _snapshot(store: Store, request: changes.SnapshotRequest) -> Generator[Any, None, None]:
     yield from store.snapshot(request.at_seq)
+
+
+def _call() -> Call | None:
+    key = once.current_key()
+    return Call(idempotency_key=key) if key else None
 
 
 def _deadline(timeout: float | None) -> float | None:
