@@ -12,6 +12,7 @@ import typer.main
 from pydantic_settings import BaseSettings
 
 from mdstore.cli import app
+from mdstore.steps.settings import VARIABLES
 
 PACKAGES = ("mdstore", "mdstore_lineage", "mdstore_writer", "mdstore_graphql")
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -60,6 +61,9 @@ def settings() -> Iterator[Row]:
             assert field.description, f"{cls.__name__}.{name} has no docstring"
             yield Row(f"{prefix}{name}".upper(), (), shown(default), said(field.description))
 
+    for variable in VARIABLES:
+        yield Row(variable.name, (), f"`{variable.default}`" if variable.default else "", said(variable.meaning))
+
 
 def shown(default: Any) -> str:
     return "" if default is None or default == "" or default is False or callable(default) else f"`{default}`"
@@ -107,3 +111,12 @@ def test_no_row_is_about_nothing() -> None:
 def test_the_settings_of_every_member_are_found() -> None:
     assert {cls.__module__.split(".")[0] for cls in settings_classes()} >= {"mdstore", "mdstore_graphql"}
     assert {path for path, _ in options()} >= {"mdstore up", "mdstore serve", "mdstore writer replay"}
+
+
+def test_steps_read_the_variables_that_they_name() -> None:
+    folder = Path(importlib.import_module("mdstore.steps").__path__[0])
+    code = "".join(file.read_text() for file in folder.glob("*.py") if file.name != "settings.py")
+
+    # Where it is read and not only spoken of.
+    read = set(re.findall(r"""(?:get\(|_first\(environment, )"(MDSTORE_\w+)""", code))
+    assert read == {variable.name for variable in VARIABLES}
