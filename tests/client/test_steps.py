@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from mdstore.steps import step as steps
 from mdstore.values import ExecutionState
 from mdstore.wire import ingestion, mlmd, service
 from tests.client.reading import Stored, stored
+from tests.client.servers import Server
+from tests.up.processes import until
 
 NOWHERE = "grpc://127.0.0.1:9"
 
@@ -399,6 +402,51 @@ def test_threads_say_which_step_they_are_in(database: str) -> None:
     assert read(database).executions.keys() == {
         "step:r/outer/0", *(f"step:r/outer/0/w{number}/0" for number in range(8)),
     }  # fmt: skip
+
+
+def test_a_forked_child_logs_to_the_step_and_does_not_end_it(database: str) -> None:
+    with Server(database) as server:
+        server.start()
+        with mdstore.run("s", store=server.url, run_id="r") as step:
+            step.log_metric("parent", 1)
+            child = os.fork()
+            if not child:
+                try:
+                    step.log_metric("child", 2)
+                    step.end()
+                finally:
+                    os._exit(0)
+            assert until("the child's end", lambda: os.waitpid(child, os.WNOHANG)[0], seconds=20) == child
+            assert read(server.url).execution.state is ExecutionState.RUNNING
+            assert read(server.url).artifacts["step:r/s/0/metrics"].custom_properties["child"] == 2
+
+    found = read(database)
+    assert found.execution.state is ExecutionState.COMPLETE
+    assert found.artifacts["step:r/s/0/metrics"].custom_properties["parent"] == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mars://x", "grpc://", "sqlite:////proc/none/x.db"])
+def test_an_address_that_is_none_is_said_and_what_is_logged_is_kept(
+    url: str, spool_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mdstore.run("s", store=url) as step:
+        step.log_metric("m", 1)
+
+    assert len(list(spool_folder.glob("*.spool"))) == 1
+    assert list(spool_folder.glob("*.refused")) == []
+    assert "the store cannot be reached" in caplog.text
+
+
+def test_names_of_any_length_make_external_ids_that_every_database_holds(database: str) -> None:
+    with mdstore.run("s" * 1000, store=database, run_id="r" * 150) as step:
+        step.output("o" * 1000, "s3://b/o")
+        step.output("o" * 1000, "s3://b/other")
+        with mdstore.run("t" * 1000) as inner:
+            inner.log_metric("m" * 1000, 1)
+
+    found = read(database)
+    assert (len(found.executions), len(found.artifacts)) == (2, 3)
+    assert max(map(len, (*found.executions, *found.artifacts))) <= 255
 
 
 ARGO = {"ARGO_NODE_ID": "wf-1", "ARGO_WORKFLOW_UID": "uid-1", "MDSTORE_NAMESPACE": "pipelines"}

@@ -5,6 +5,7 @@ refuse for ever, is set aside, so that it does not keep the rest from being sent
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,15 @@ from typing import Final
 from mdstore.client.client import Client
 from mdstore.client.connect import connect
 from mdstore.client.retry import NEVER
-from mdstore.errors import AlreadyExists, InvalidArgument, MetadataError, NotFound, OutOfRange, Unavailable
+from mdstore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    MetadataError,
+    NotFound,
+    OutOfRange,
+    Unavailable,
+)
 from mdstore.steps import spool
 from mdstore.steps.spool import InUse, Reader, SpoolFull, Writer
 from mdstore.wire import ingestion
@@ -128,6 +137,7 @@ class Sender:
         self._dropped = 0
         self._is_away = False
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def send(self, request: ingestion.IngestRequest, *, is_important: bool) -> None:
         """Send a request, or put it on disk, in at most about `timeout_s`.
@@ -138,6 +148,7 @@ class Sender:
             OSError: likewise.
         """
         until = time.monotonic() + self._timeout_s
+        self._separate_after_fork()
         with self._lock:
             if self._is_strict:
                 self._ingest(request, until)
@@ -161,6 +172,7 @@ class Sender:
     def finish(self) -> None:
         """Once more send what is kept, then what others left behind, in at most about `timeout_s`; then close."""
         until = time.monotonic() + self._timeout_s
+        self._separate_after_fork()
         with self._lock:
             try:
                 if not self._is_strict:
@@ -169,6 +181,16 @@ class Sender:
             finally:
                 self._close()
 
+    def _separate_after_fork(self) -> None:
+        """In a child that was forked within a step: its parent goes on using connection and file, and alone."""
+        if os.getpid() == self._pid:
+            return
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # another thread of the parent's may have held it
+        self._spool = None
+        if self._owns_client:
+            self._client = None
+
     def _may_try(self) -> bool:
         return (self._url is not None or self._client is not None) and time.monotonic() >= self._not_before
 
@@ -176,7 +198,11 @@ class Sender:
         if self._client is None:
             if self._url is None:
                 raise Unavailable("which store? Say store=URL, or set MDSTORE_STORE")
-            self._client = connect(self._url, retry=NEVER)
+            try:
+                self._client = connect(self._url, retry=NEVER)
+            except InvalidArgument as error:
+                # Of the URL, which can be put right; not of the request, which would be set aside.
+                raise FailedPrecondition(str(error)) from error
         self._client.ingest(request, timeout=max(0.01, until - time.monotonic()))
 
     def _writer(self) -> Writer:

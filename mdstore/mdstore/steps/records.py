@@ -4,6 +4,7 @@ Every request stands alone: it names the run, the pipeline and the execution aga
 there. So no request depends on one before it, and each may be sent again, at any time, any number of times.
 """
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -144,6 +145,12 @@ def _values(given: Mapping[str, JSON]) -> dict[str, mlmd.Value]:
     return {name: value_from_json(value) for name, value in given.items()}
 
 
+def _external_id(identity: Identity, what: str) -> str:
+    found = f"{identity.base}/{what}"
+    # As many characters as MySQL's column has.
+    return found if len(found) <= 255 else f"step:{uuid.uuid5(uuid.NAMESPACE_URL, found)}"
+
+
 def _add_use(message: ingestion.IngestRequest, identity: Identity, use: Use) -> None:
     message.uses.add(
         execution=identity.key,
@@ -159,7 +166,7 @@ def _add_use(message: ingestion.IngestRequest, identity: Identity, use: Use) -> 
 def _add_output(
     message: ingestion.IngestRequest, identity: Identity, output: Output, contexts: list[ingestion.NodeKey]
 ) -> None:
-    external_id = f"{identity.base}/{output.name}" + (f"/{output.index}" if output.index else "")
+    external_id = _external_id(identity, f"{output.name}/{output.index}" if output.index else output.name)
     properties = dict(output.properties) | {Property.PRODUCED_AT: iso(output.at_ms)}
     if output.digest is not None:
         properties[Property.DIGEST] = output.digest
@@ -178,7 +185,7 @@ def _add_output(
 def _add_metrics(
     message: ingestion.IngestRequest, identity: Identity, new: Changes, contexts: list[ingestion.NodeKey]
 ) -> None:
-    external_id = f"{identity.base}/{METRICS_NAME}"
+    external_id = _external_id(identity, METRICS_NAME)
     properties: dict[str, JSON] = dict(new.metrics)
     if new.parameters and identity.is_launchers:
         # On the execution they last only until the launcher writes it as a whole.

@@ -149,6 +149,8 @@ class Step:
         self._flushed_at = 0.0
         self._is_inline = True
         self._is_over = False
+        self._pid = 0
+        """The process that began the step, and that alone ends it."""
         self._token: Token[Step | None] | None = None
         self._lock = threading.RLock()
         with self._unfailing("its parameters"):
@@ -360,6 +362,7 @@ class Step:
         if self._identity is not None:
             raise RuntimeError(f"step {self.name!r} has begun already; use mdstore.run() again for another one")
         environment = os.environ
+        self._pid = os.getpid()
         parent = self._parent or _current.get()
         if parent is not None and (parent._identity is None or parent._is_over):
             parent = None
@@ -413,6 +416,9 @@ class Step:
 
     def _end(self, error: BaseException | None) -> None:
         if self._identity is None or self._is_over:
+            return
+        if os.getpid() != self._pid:
+            self._flush(is_important=False)
             return
         self._is_over = True
         now = _now_ms()
