@@ -136,4 +136,8 @@ DECIDED: Final[dict[str, list[tuple[str, str, Any, Any]]]] = {
         ("context", "artifacts_a.external_id = 'ext5'", "INTERNAL", [2]),
         ("context", "parent_contexts_a.create_time_since_epoch > 0", "INTERNAL", [1, 2, 3]),
     ],
+    "replace takes texts that are written out, and stands once": [
+        ("artifact", "replace(name, type, 'x') = name", [1, 2, 3, 4, 5, 6, 7, 8], "INVALID_ARGUMENT"),
+        ("artifact", "replace(replace(name, 'a', 'b'), 'b', 'c') = 'crt1'", [2], "INVALID_ARGUMENT"),
+    ],
 }

@@ -12,7 +12,27 @@ from tests.filterquery.world import Node, World
 NAMES: Final = ("a", "A", "ab", "aB_", "b%", "é", "É", "\\", "it's", '"q"', "name", "😀", " a ", "")
 TYPES: Final = ("T", "t", "U")
 PROPERTIES: Final = ("p", "P", "my key:x.y", "a`b", "q'\"")
-PLAIN_PROPERTIES: Final = ("p", "my key:x.y")
+EXAMPLE_PROPERTIES: Final = ("i", "s", "d", "b", "c", "k", "my key:x.y", "parent_dag_id")
+EXAMPLE_TEXTS: Final = st.sampled_from(
+    (
+        "art1",
+        "ART2",
+        "art5",
+        "Name",
+        "ex1",
+        "ctx0",
+        "ctx3",
+        "Data",
+        "Run",
+        "Train",
+        "v1",
+        "s3://b/1",
+        "x",
+        "X",
+        "a_b",
+        "1",
+    )
+)
 _FAULTY: Final = {
     (relation, field)
     for relation, fields in (
@@ -114,7 +134,7 @@ def column_texts(kind: Kind, *, as_library: bool) -> dict[Type, list[str]]:
                     continue
                 add(f"{relation.value}_{alias}.{field.name}", field)
     for relation in (Relation.PROPERTY, Relation.CUSTOM_PROPERTY):
-        for name in PLAIN_PROPERTIES if as_library else PROPERTIES:
+        for name in EXAMPLE_PROPERTIES if as_library else PROPERTIES:
             written = name if name.isidentifier() else "`" + name.replace("`", "\\`") + "`"
             for column, type_ in zip(COLUMNS, (Type.INT64, Type.DOUBLE, Type.STRING, Type.BOOL), strict=True):
                 found[type_].append(f"{relation.value}.{written}.{column}")
@@ -161,7 +181,9 @@ class _Texts:
             for type_, texts in column_texts(kind, as_library=as_library).items()
             if texts
         }
-        self.texts = TEXTS.filter(lambda text: not set(text) & _PRINTED and text != "name") if as_library else TEXTS
+        self.texts = TEXTS
+        if as_library:
+            self.texts = EXAMPLE_TEXTS | TEXTS.filter(lambda text: not set(text) & _PRINTED and text != "name")
 
     def pick(self, *choices: Any) -> Any:
         return self.draw(st.sampled_from(choices))
@@ -346,7 +368,9 @@ class _Texts:
                 lambda: f"trim({value()})",
                 lambda: f"ltrim({value()})",
                 lambda: f"rtrim({value()}, 'a b')",
-                lambda: f"replace({value()}, {value()}, {value()})",
+                lambda: (
+                    f"replace({self.value(Type.STRING, 0)}, {self.literal(Type.STRING)}, {self.literal(Type.STRING)})"
+                ),
                 lambda: f"substr({value()}, {abs(number()) + 1}, {abs(number())})",
             ],
             [

@@ -1,9 +1,10 @@
 """What each part of the language means, on a store that fits on a page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from mdstore.errors import InvalidArgument
 from mdstore.store.database import Database
 from mdstore.store.filterquery import plan
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
@@ -172,6 +173,76 @@ def test_a_name_with_a_quote_is_a_name_and_no_sql(database: Database) -> None:
 
         assert plan.matching(tx, ARTIFACT, f"name = '{written}'", None, 9) == []
         assert plan.matching(tx, ARTIFACT, f"custom_properties.`{quoted}`.string_value = '{written}'", None, 9) == [1]
+
+
+MANY = 1_900
+LARGE = {
+    "alternatives": " OR ".join(f"id = {n}" for n in range(MANY)),
+    "alternatives over two rows": " OR ".join(
+        f"custom_properties.c.int_value = {n} OR custom_properties.big.int_value = {n}" for n in range(MANY // 2)
+    ),
+    "conditions": " AND ".join(f"id != -{n}" for n in range(MANY)),
+    "negations": f"NOT ({' OR '.join(f'id = -{n}' for n in range(MANY))})",
+    "conditions of a property": " AND ".join(f"custom_properties.c.int_value != -{n}" for n in range(1, MANY)),
+    "conditions of neighbours": " AND ".join(
+        f"contexts_a.id != -{n} AND contexts_b.id != -{n}" for n in range(MANY // 2)
+    ),
+    "a list": f"id IN ({', '.join(map(str, range(5_500)))})",
+    "names": f"name NOT IN ({', '.join(map(repr, map(str, range(5_500))))})",
+    "cases": f"CASE id {' '.join(f'WHEN {n} THEN TRUE' for n in range(MANY))} END",
+    "a joined text": f"length(concat({', '.join(['name'] * 100)})) > 1",
+    "rows": " AND ".join(f"contexts_{n}.id > 0" for n in range(20)),
+    "rows that are compared": " AND ".join(f"contexts_{n}.id = contexts_{n + 1}.id" for n in range(19)),
+    "a text": f"name != '{'x' * 100_000}'",
+    "depth": "(" * 45 + "id > 0" + ")" * 45,
+    "depth of rendering": "length(" + "nullif(" * 8 + "name" + ", 'x')" * 8 + ") > 0",
+}
+
+
+@pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
+def test_what_is_not_refused_is_answered(tx: Transaction, text: str) -> None:
+    found = plan.read(ARTIFACT, text)
+    assert plan.matching(tx, ARTIFACT, text, None, 100)
+    if len(found.values) < 100:
+        assert plan.matching(tx, ARTIFACT, text, None, 100) == evaluator.matching(example(), found)
+
+
+NESTED: dict[str, Callable[[int], str]] = {
+    "parentheses": lambda n: "(" * n + "id > 0" + ")" * n,
+    "negations": lambda n: "NOT " * n + "TRUE",
+    "functions": lambda n: "name <= " + "upper(" * n + "name" + ")" * n,
+    "last operands": lambda n: "name != " + "concat(name, " * n + "name" + ")" * n,
+    "extremes": lambda n: "id > " + "greatest(0, " * n + "id" + ")" * n,
+    "cases": lambda n: "CASE WHEN id < 0 THEN FALSE ELSE " * n + "id > 0" + " END" * n,
+    "results": lambda n: "CASE WHEN TRUE THEN " * n + "id > 0" + " END" * n,
+    "conditions": lambda n: "CASE WHEN " * n + "id > 0" + " THEN TRUE END" * n,
+    "operands": lambda n: "CASE " * n + "id > 0" + " WHEN TRUE THEN TRUE END" * n,
+    "lists": lambda n: "TRUE IN (FALSE, " * n + "id > 0" + ")" * n,
+    "listed": lambda n: "(" * n + "id > 0" + ") IN (FALSE, TRUE)" * n,
+    "ranges": lambda n: "id BETWEEN 0 AND if(" * n + "id > 0" + ", 9, 0)" * n,
+    "sums": lambda n: "id > " + "(1 - " * n + "id" + ")" * n,
+    "alternatives": lambda n: "(" * n + "id > 0" + " AND contexts_b.id > 0 OR contexts_c.id < 9)" * n,
+    "alternatives over pairs": lambda n: (
+        "(" * n + "contexts_a.id = contexts_b.id" + " AND contexts_b.id > 0 OR contexts_c.id < 9)" * n
+    ),
+    "alternatives over the same pairs": lambda n: (
+        "(" * n + "contexts_a.id > contexts_b.id" + " AND contexts_b.id > 0 OR contexts_a.id < contexts_b.id)" * n
+    ),
+    "negated": lambda n: "(NOT(" * n + "contexts_a.id > contexts_b.id" + " AND contexts_b.id > 0) OR id = 1)" * n,
+}
+
+
+@pytest.mark.parametrize("form", NESTED.values(), ids=NESTED)
+def test_any_depth_is_answered_or_refused(tx: Transaction, form: Callable[[int], str]) -> None:
+    for depth in range(1, 100):
+        text = form(depth)
+        try:
+            found = plan.read(ARTIFACT, text)
+        except InvalidArgument:
+            assert depth > 4
+            return
+        assert plan.matching(tx, ARTIFACT, text, None, 100) == evaluator.matching(example(), found)
+    pytest.fail("there is no limit")
 
 
 def test_filters_of_one_shape_share_what_is_compiled() -> None:

@@ -22,6 +22,8 @@ from mdstore.store.kinds import Kind
 MOST_ROWS: Final = 20
 """How many properties and neighbours a filter may name: databases join no more than about 60 tables."""
 MOST_WEIGHT: Final = 30_000
+MOST_NESTING: Final = 60
+"""Of a hundred that SQLite's parser has; the rest is for what stands around a condition."""
 MOST_PATTERN: Final = 10_000
 
 _COMPARISONS: Final = frozenset(("=", "!=", "<", "<=", ">", ">="))
@@ -41,6 +43,8 @@ def check(kind: Kind, syntax: Syntax) -> tuple[Expression, list[int | float | st
         fault(f"the filter is {found.type.value} and not a condition", 0, "compare it with something")
     if found.weight > MOST_WEIGHT:
         fault("the filter is too large", 0, "ask in several calls")
+    if found.nesting > MOST_NESTING:
+        fault("the filter has too many operations inside each other", 0, "write it flatter, or ask in several calls")
     rows = rows_of(found)
     if len(rows) > MOST_ROWS:
         fault(f"the filter names {len(rows)} properties and neighbours, and {MOST_ROWS} are allowed", 0)
@@ -128,6 +132,8 @@ class _Checker:
             if make is None:
                 instead = functions.INSTEAD.get(op[:-2], f"there are {', '.join(functions.FUNCTIONS)}")
                 fault(f"there is no function {op[:-2]}", syntax.at, instead)
+            if len(args) > functions.MOST_OPERANDS:
+                fault(f"{op[:-2]}() takes no more than {functions.MOST_OPERANDS} operands", syntax.at)
             return make(functions.Operands(op[:-2], args, syntax.at))
         if op.startswith("cast as "):
             return self.cast(syntax, args[0])

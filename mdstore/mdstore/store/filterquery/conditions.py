@@ -10,7 +10,7 @@ from mdstore.store import tables
 from mdstore.store.filterquery.columns import Relation, Type
 from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row
 from mdstore.store.filterquery.parts import AnyOf, Part, Parts, has_index
-from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, unplanned
+from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, balanced, unplanned
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
@@ -46,7 +46,7 @@ class Conditions:
 
     def holds(self, parts: Parts) -> list[ColumnElement[bool]]:
         """Conditions on the node's row, none of which SQLite tries to begin with."""
-        return [self._one(part) for part in parts]
+        return [Fragment(balanced([self._one(part) for part in parts], " AND "))] if parts else []
 
     def begins(self, part: Part | AnyOf) -> ColumnElement[bool]:
         """A condition that `part` implies, written so that a statement can begin with it."""
@@ -71,13 +71,10 @@ class Conditions:
 
     def _one(self, part: Part | AnyOf) -> ColumnElement[bool]:
         if isinstance(part, AnyOf):
-            pieces: list[Piece] = []
-            for alternative in part.alternatives:
-                pieces.append(" OR (" if pieces else "(")
-                for number, inner in enumerate(alternative):
-                    pieces += [" AND " if number else "", self._one(inner)]
-                pieces.append(")")
-            return Fragment("(", *pieces, ")")
+            alternatives = [
+                balanced([self._one(inner) for inner in alternative], " AND ") for alternative in part.alternatives
+            ]
+            return Fragment(balanced(alternatives, " OR "))
         if not part.rows:
             assert part.condition is not None
             return Fragment(self._renderer({}, begins=False).render(part.condition))

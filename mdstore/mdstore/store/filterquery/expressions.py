@@ -35,6 +35,11 @@ class Column:
         """How much there is to render."""
         return 1
 
+    @property
+    def nesting(self) -> int:
+        """How deep a parser of SQL gets in it."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:
@@ -47,6 +52,11 @@ class Literal:
     @property
     def weight(self) -> int:
         """How much there is to render."""
+        return 1
+
+    @property
+    def nesting(self) -> int:
+        """How deep a parser of SQL gets in it."""
         return 1
 
 
@@ -62,6 +72,11 @@ class Constant:
         """How much there is to render."""
         return 1
 
+    @property
+    def nesting(self) -> int:
+        """How deep a parser of SQL gets in it."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -71,6 +86,8 @@ class Call:
     args: tuple["Expression", ...]
     type: Type
     weight: int = field(compare=False)
+    nesting: int = field(compare=False)
+    """How deep a parser of SQL gets in it: SQLite's has a stack of 100."""
 
 
 Expression = Union[Column, Literal, Constant, Call]  # noqa: UP007 (a forward reference is in it)
@@ -81,13 +98,19 @@ FALSE: Final = Constant(Type.BOOL, False)
 _REPEATS: Final = {"nullif": 0, "strpos": 0, "abs": 0}
 """Operations that render this operand twice on some database."""
 
+_DEEP: Final = {"case": 9, "case of": 9, "not": 3, "like": 3, "in": 5, "between": 4, "negate": 3}
+"""What these add to the depth; functions add 6, operators 3."""
+
 
 def call(op: str, args: tuple[Expression, ...], type_: Type) -> Call:
     """An operation with its operands."""
     weight = 1 + sum(arg.weight for arg in args)
     if op in _REPEATS:
         weight += 2 * args[_REPEATS[op]].weight
-    return Call(op, args, type_, weight)
+    depth = _DEEP.get(op, 6 if op.isidentifier() else 3)
+    if op in ("and", "or"):
+        depth = 3 * (len(args) - 1).bit_length()  # they are rendered as pairs of pairs
+    return Call(op, args, type_, weight, depth + max(arg.nesting for arg in args))
 
 
 def walk(expression: Expression) -> Iterator[Expression]:

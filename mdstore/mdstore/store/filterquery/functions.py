@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from mdstore.store.filterquery.columns import Type
-from mdstore.store.filterquery.expressions import Constant, Expression, Literal, call
+from mdstore.store.filterquery.expressions import Call, Constant, Expression, Literal, call, walk
 from mdstore.store.filterquery.syntax import fault
 
 MOST_POSITION: Final = 2**31 - 1
+MOST_OPERANDS: Final = 100
+"""Of one function: PostgreSQL and SQLite take about as many."""
+MOST_REPLACEMENT: Final = 1_000
 
 
 def coerced(expression: Expression, type_: Type) -> Expression:
@@ -127,7 +130,17 @@ def _strpos(operands: Operands) -> Expression:
 
 
 def _replace(operands: Operands) -> Expression:
-    return call("replace", operands.strings("replace(STRING, STRING, STRING)", 3), Type.STRING)
+    signature = "replace(STRING, 'text', 'text')"
+    args = operands.strings(signature, 3)
+    # Replacements inside each other, or by whole columns, could make a text of gigabytes from a few bytes.
+    texts = [
+        operands.literal(place, Type.STRING, signature) for place in (1, 2) if operands.types[place] is Type.STRING
+    ]
+    if any(len(str(text)) > MOST_REPLACEMENT for text in texts):
+        fault(f"replace() takes texts of no more than {MOST_REPLACEMENT} characters", operands.at)
+    if any(isinstance(part, Call) and part.op == "replace" for part in walk(args[0])):
+        fault("replace() stands inside replace()", operands.at, "replace once")
+    return call("replace", args, Type.STRING)
 
 
 def _concat(operands: Operands) -> Expression:

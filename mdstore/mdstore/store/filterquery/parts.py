@@ -30,6 +30,16 @@ class AnyOf:
 
 Parts = tuple[Part | AnyOf, ...]
 
+MOST_ALONE = 50
+"""Conditions on the node itself that are parts of their own, each of which a statement may begin with."""
+
+
+def size(parts: Parts) -> int:
+    """How many parts there are, those of alternatives too."""
+    return sum(
+        sum(size(alternative) for alternative in part.alternatives) if isinstance(part, AnyOf) else 1 for part in parts
+    )
+
 
 def cut(expression: Expression) -> Parts:
     """The parts that together mean the expression, with a row for every property and neighbour it names."""
@@ -65,7 +75,7 @@ def _cut(expression: Expression) -> Parts:
         case Call(op="and", args=args):
             return tuple(part for group in _groups(args) for part in _cut_group(group))
         case Call(op="or", args=args) if len(rows) > 1:
-            return (AnyOf(tuple(_cut(arg) for arg in args)),)
+            return (AnyOf(tuple(_cut(arg) for arg in _alternatives(args))),)
         case _:
             return (Part(rows, expression),)
 
@@ -77,19 +87,39 @@ def _cut_group(group: Sequence[Expression]) -> Parts:
     return (Part(rows_of(together), together),)
 
 
+def _alternatives(args: Sequence[Expression]) -> Iterator[Expression]:
+    """Alternatives over the same row, or none, as one: "some a with f(a), or some a with g(a)" is one look."""
+    merged: dict[Row | None, list[Expression]] = {}
+    for arg in args:
+        rows = rows_of(arg)
+        if len(rows) > 1:
+            yield arg
+        else:
+            merged.setdefault(rows[0] if rows else None, []).append(arg)
+    for group in merged.values():
+        yield group[0] if len(group) == 1 else call("or", tuple(group), Type.BOOL)
+
+
 def _groups(args: Sequence[Expression]) -> list[list[Expression]]:
     """Conditions that share rows, directly or through others, in one group; one without rows is alone."""
+    alone: list[list[Expression]] = []
     groups: list[tuple[set[Row], list[Expression]]] = []
     for arg in args:
         rows = set(rows_of(arg))
-        sharing = [group for group in groups if group[0] & rows]
-        merged = (
-            rows.union(*(group[0] for group in sharing)),
-            [item for group in sharing for item in group[1]] + [arg],
-        )
-        groups = [group for group in groups if group not in sharing]
-        groups.append(merged)
-    return [items for _, items in groups]
+        if not rows:
+            alone.append([arg])
+            continue
+        items: list[Expression] = []
+        others = []
+        for group in groups:
+            if group[0] & rows:
+                rows |= group[0]
+                items += group[1]
+            else:
+                others.append(group)
+        groups = [*others, (rows, [*items, arg])]
+    rest = [item for items in alone[MOST_ALONE:] for item in items]
+    return [*alone[:MOST_ALONE], *([rest] if rest else []), *(items for _, items in groups)]
 
 
 _INDEXED_NODE = frozenset(

@@ -148,8 +148,16 @@ def _joined(renderer: Renderer, args: Sequence[Expression], separator: str) -> l
     return pieces
 
 
+def balanced(pieces: Sequence[Piece], operator: str) -> Piece:
+    """Operands of an operator that is associative, in pairs of pairs: SQLite nests no deeper than 1,000 expressions."""
+    if len(pieces) == 1:
+        return pieces[0]
+    middle = len(pieces) // 2
+    return Fragment("(", balanced(pieces[:middle], operator), operator, balanced(pieces[middle:], operator), ")")
+
+
 def _connective(renderer: Renderer, call: Call) -> Piece:
-    return Fragment("(", *_joined(renderer, call.args, f" {call.op.upper()} "), ")")
+    return balanced([renderer.render(arg) for arg in call.args], f" {call.op.upper()} ")
 
 
 def _not(renderer: Renderer, call: Call) -> Piece:
@@ -335,7 +343,7 @@ def _strpos(renderer: Renderer, call: Call) -> Piece:
 def _concat(renderer: Renderer, call: Call) -> Piece:
     if renderer.dialect == "mysql":
         return Fragment("concat(", *_joined(renderer, call.args, ", "), ")")
-    return Fragment("(", *_joined(renderer, call.args, " || "), ")")
+    return balanced([renderer.render(arg) for arg in call.args], " || ")
 
 
 def _nullif(renderer: Renderer, call: Call) -> Piece:
