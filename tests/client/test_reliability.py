@@ -50,6 +50,7 @@ def test_a_store_that_is_killed_and_comes_back_during_a_step_loses_nothing(datab
     found = read(database)
     assert found.execution.state is ExecutionState.COMPLETE
     (metrics,) = found.artifacts.values()
+    assert metrics.custom_properties["last"] == 39  # in order
     assert {name: metrics.custom_properties[name] for name in metrics.custom_properties if name[0] == "m"} == {
         f"m{number}": float(number) for number in range(40)
     }

@@ -38,7 +38,7 @@ def hold(store: str) -> None:
     """A step that takes its time and says when it has begun."""
     with mdstore.run("long", store=store, run_id="r", timeout_s=1.0) as step:
         for number in range(40):
-            step.log_metric(f"m{number}", number)
+            step.log_metrics({f"m{number}": number, "last": number})
             step.flush()
             print(f"m{number}", flush=True)
             time.sleep(0.1)
