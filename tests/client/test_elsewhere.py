@@ -84,14 +84,3 @@ def test_a_step_runs_where_only_grpcio_and_protobuf_are_installed(tmp_path: Path
     )
 
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
-
-
-@pytest.mark.registry
-def test_the_distribution_alone_installs_what_a_step_needs(tmp_path: Path, port: int) -> None:
-    script = tmp_path / "step.py"
-    script.write_text(STEP)
-    command = ["uv", "run", "--isolated", "--no-dev", "--package", "mdstore", "python", script]
-
-    done = subprocess.run([*command, f"grpc://127.0.0.1:{port}"], cwd=ROOT, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

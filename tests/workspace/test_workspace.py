@@ -16,7 +16,14 @@ for name in sys.argv[1:]:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 """
-CLIENT_HALF = ("mdstore.client", "mdstore.wire", "mdstore.errors", "mdstore.values", "mdstore.vocabulary")
+CLIENT_HALF = (
+    "mdstore.client",
+    "mdstore.steps",
+    "mdstore.wire",
+    "mdstore.errors",
+    "mdstore.values",
+    "mdstore.vocabulary",
+)
 
 
 def uv(*arguments: str, cwd: Path = ROOT) -> str:
