@@ -37,7 +37,10 @@ def verify(url: str) -> int:
             (kind, node.id, seq)
             for seq, payload in database.execute("SELECT seq, payload FROM mdstore_commit")
             for kind, field in ((0, "executions"), (1, "artifacts"), (2, "contexts"))
-            for node in getattr(changes.Changes.FromString(payload), field)
+            for node in (
+                *getattr(changes.Changes.FromString(payload), field),
+                *getattr(changes.Changes.FromString(payload), f"deleted_{field}"),
+            )
         }
         return newest
     finally:
@@ -53,9 +56,23 @@ def fold(entries: Iterable[changes.Changes]) -> dict[str, Any]:
                 found[field][image.id] = image
         for field in LINKS:
             found[field] += getattr(entry, field)
+        _take_away(found, entry)
     for field in LINKS:
         found[field].sort(key=lambda link: link.SerializeToString(deterministic=True))
     return found
+
+
+def _take_away(found: dict[str, Any], entry: changes.Changes) -> None:
+    """What is deleted comes after everything else of its commit, and takes its links along."""
+    for field, owner in (("artifacts", "artifact_id"), ("executions", "execution_id"), ("contexts", "context_id")):
+        gone = {deletion.id for deletion in getattr(entry, f"deleted_{field}")}
+        if not gone:
+            continue
+        for node_id in gone:
+            del found[field][node_id]
+        for links in LINKS:
+            ends = ("child_id", "parent_id") if links == "parent_contexts" and field == "contexts" else (owner,)
+            found[links] = [link for link in found[links] if not any(getattr(link, end, None) in gone for end in ends)]
 
 
 def followed(client: Client, from_seq: int = 1) -> list[changes.Commit]:

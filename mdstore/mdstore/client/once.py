@@ -18,8 +18,8 @@ def idempotency_key(key: str) -> Iterator[None]:
             client.put_execution(request)
 
     Args:
-        key: chosen by the caller, up to 255 characters. The store keeps the answer for a day (`MDSTORE_KEEP_ANSWERS_S`);
-            until then another request under the same key raises `InvalidArgument`.
+        key: chosen by the caller, up to 255 characters. The store keeps the answer for a day or as it is set up; until
+            then another request under the same key raises `InvalidArgument`.
     """
     token = _KEY.set(key)
     try:

@@ -8,11 +8,13 @@ from mdstore.values import ContextId
 
 
 class OrderBy(Enum):
-    """What a list is ordered by; nodes of equal time by id."""
+    """What a list is ordered by; nodes of equal time by id. Nodes that lack what it is ordered by are not in it."""
 
     ID = "id"
     CREATED = "create_time_since_epoch"
     UPDATED = "last_update_time_since_epoch"
+    EXTERNAL_ID = "external_id"
+    URI = "uri"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,15 @@ from mdstore.errors import InvalidArgument
 from mdstore.store import kinds
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import (
+    deleting,
     documents,
     executions,
     history,
+    holding,
     ingest,
     lineage,
     links,
+    listing,
     lists,
     nodes,
     subgraph,
@@ -221,6 +224,11 @@ def _table() -> Mapping[str, Rpc]:
     add("GetChildrenContextsByContexts", _relatives_of_many, Mode.POINT, False)
     found["/mdstore.v1.Ingestion/Ingest"] = Rpc(ingest.ingest, Mode.WRITE)
     found["/mdstore.v1.Nodes/Write"] = Rpc(writing.write, Mode.WRITE)
+    found["/mdstore.v1.Nodes/DeleteNodes"] = Rpc(deleting.delete_nodes, Mode.WRITE)
+    found["/mdstore.v1.Nodes/HoldNodes"] = Rpc(holding.hold, Mode.WRITE)
+    found["/mdstore.v1.Nodes/ReleaseNodes"] = Rpc(holding.release, Mode.WRITE)
+    found["/mdstore.v1.Nodes/ListHolds"] = Rpc(holding.list_holds, Mode.SCAN)
+    found["/mdstore.v1.Nodes/ListNodes"] = Rpc(listing.list_nodes, Mode.SCAN)
     found["/mdstore.v1.Nodes/History"] = Rpc(history.history, Mode.SCAN)
     found["/mdstore.v1.Ingestion/ListDocuments"] = Rpc(documents.list_documents, Mode.SCAN)
     return found

@@ -49,20 +49,20 @@ class _NodeOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeOrder.V
     BY_ID: _NodeOrder.ValueType  # 0
     BY_CREATE_TIME: _NodeOrder.ValueType  # 1
     BY_UPDATE_TIME: _NodeOrder.ValueType  # 2
-    BY_NAME: _NodeOrder.ValueType  # 3
-    BY_EXTERNAL_ID: _NodeOrder.ValueType  # 4
-    BY_URI: _NodeOrder.ValueType  # 5
-    """artifacts"""
+    BY_EXTERNAL_ID: _NodeOrder.ValueType  # 3
+    """those that have one"""
+    BY_URI: _NodeOrder.ValueType  # 4
+    """artifacts that have one, be it empty"""
 
 class NodeOrder(_NodeOrder, metaclass=_NodeOrderEnumTypeWrapper): ...
 
 BY_ID: NodeOrder.ValueType  # 0
 BY_CREATE_TIME: NodeOrder.ValueType  # 1
 BY_UPDATE_TIME: NodeOrder.ValueType  # 2
-BY_NAME: NodeOrder.ValueType  # 3
-BY_EXTERNAL_ID: NodeOrder.ValueType  # 4
-BY_URI: NodeOrder.ValueType  # 5
-"""artifacts"""
+BY_EXTERNAL_ID: NodeOrder.ValueType  # 3
+"""those that have one"""
+BY_URI: NodeOrder.ValueType  # 4
+"""artifacts that have one, be it empty"""
 Global___NodeOrder: _TypeAlias = NodeOrder  # noqa: Y015
 
 @_typing.final

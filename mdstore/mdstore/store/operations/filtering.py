@@ -132,7 +132,7 @@ def page(tx: Transaction, kind: Kind, where: NodeFilter, order: Order, most: int
     statement = (
         select(*nodes.columns(kind))
         .select_from(kind.table.join(tables.TYPE, tables.TYPE.c.id == kind.table.c.type_id))
-        .where(*_conditions(kind, where), *_behind(kind, order, after))
+        .where(*_conditions(kind, where), *_having(kind, order), *_behind(kind, order, after))
         .order_by(*_ordering(kind, order))
         .limit(most)
     )
@@ -186,11 +186,18 @@ def _ordering(kind: Kind, order: Order) -> list[Any]:
     return [column.desc() if order.descending else column.asc() for column in columns]
 
 
+def _having(kind: Kind, order: Order) -> list[ColumnElement[bool]]:
+    """Without what they are ordered by, nodes have no place in a list that goes on from page to page."""
+    if order.by is OrderBy.URI and not kind.has_uri:
+        raise InvalidArgument(f"{kind.label}s have no uri to order by")
+    return [kind.table.c[order.by.value].is_not(None)] if order.by in _TEXTS else []
+
+
 def _behind(kind: Kind, order: Order, after: str | None) -> list[ColumnElement[bool]]:
     if after is None:
         return []
     table = kind.table.c
-    key = table[order.by.value]
+    key: Any = table[order.by.value]
     at, node_id = _position(order, after)
     if order.by is OrderBy.ID:
         return [table.id < node_id if order.descending else table.id > node_id]
@@ -209,19 +216,30 @@ def count(tx: Transaction, kind: Kind, where: NodeFilter) -> int:
 def cursor(order: Order, node: Any) -> str:
     """Where the page after `node` begins."""
     at = 0 if order.by is OrderBy.ID else getattr(node, order.by.value)
-    return base64.urlsafe_b64encode(f"{_mark(order)}:{at}:{node.id}".encode()).decode("ascii").rstrip("=")
+    return base64.urlsafe_b64encode(f"{_mark(order)}:{node.id}:{at}".encode()).decode("ascii").rstrip("=")
 
 
 def _mark(order: Order) -> str:
     return f"{order.by.name.lower()}{'-' if order.descending else '+'}"
 
 
-def _position(order: Order, text: str) -> tuple[int, int]:
+def _position(order: Order, text: str) -> tuple[int | str, int]:
     try:
-        mark, at, node_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(":")
-        position = int(at), int(node_id)
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        mark, node_id, at = data.split(":", 2)
+        position = at if order.by in _TEXTS else int(at), int(node_id)
     except (binascii.Error, ValueError) as error:
         raise InvalidArgument(f"{text!r} is no cursor of this list") from error
     if mark != _mark(order):
         raise InvalidArgument(f"the cursor {text!r} belongs to a list in another order")
     return position
+
+
+_TEXTS: Final = (OrderBy.EXTERNAL_ID, OrderBy.URI)
+
+
+def ids(tx: Transaction, kind: Kind, where: NodeFilter, most: int) -> list[int]:
+    """The ids of up to `most` nodes that the filter leaves, ascending."""
+    table = kind.table.c
+    statement = select(table.id).where(*_conditions(kind, where)).order_by(table.id).limit(most)
+    return [row[0] for row in _run(tx, statement)]
