@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mdstore.store.database import Database, open_database
+from mdstore.store.dialects import Dialect
 from mdstore.store.filterquery import plan
 from mdstore.store.filterquery.plan import Scope
 from mdstore.store.kinds import CONTEXT, EXECUTION, Kind
@@ -52,8 +53,8 @@ def fill(database: Database, runs: int) -> None:
 class Meter(Transaction):
     """A transaction that knows what its statements cost."""
 
-    def __init__(self, connection: object) -> None:
-        super().__init__(connection, "sqlite", lambda: 0)
+    def __init__(self, connection: object, dialect: Dialect) -> None:
+        super().__init__(connection, dialect, lambda: 0)
         self.connection = connection
         self.ran: list[tuple[Statement, dict[str, object]]] = []
         self.steps = 0
@@ -75,7 +76,7 @@ class Meter(Transaction):
 @contextmanager
 def metered(database: Database) -> Iterator[Meter]:
     with database.connection() as connection:
-        meter = Meter(connection)
+        meter = Meter(connection, database.dialect)
 
         def count() -> int:
             meter.steps += STEPS
