@@ -18,7 +18,6 @@ EXAMPLE_TEXTS: Final = st.sampled_from(
         "art1",
         "ART2",
         "art5",
-        "Name",
         "ex1",
         "ctx0",
         "ctx3",
