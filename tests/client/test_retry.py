@@ -15,6 +15,7 @@ import pytest
 import mdstore
 from mdstore import Retry
 from mdstore.client.calls import REPEATABLE
+from mdstore.client.once import idempotency_key
 from mdstore.client.remote import SERVICE_FILES
 from mdstore.client.retry import NEVER, Tries
 from mdstore.errors import Aborted, InvalidArgument, MetadataError, ResourceExhausted, Unavailable
@@ -30,6 +31,7 @@ class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     def __init__(self, code: grpc.StatusCode, times: int, metadata: tuple[tuple[str, str], ...] = ()) -> None:
         self.calls: Counter[str] = Counter()
+        self.keys: list[str] = []
         self._code, self._times, self._metadata = code, times, metadata
         self._types = {
             path: (request, response) for file in SERVICE_FILES for path, request, response, _ in methods(file)
@@ -37,6 +39,7 @@ class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         request, response = self._types[details.method]
+        self.keys += [value for name, value in details.invocation_metadata if name == "idempotency-key"]
 
         def answer(_request: Any, context: grpc.ServicerContext) -> Any:
             self.calls[details.method.rpartition("/")[2]] += 1
@@ -106,6 +109,16 @@ def test_it_is_called_again_where_the_caller_says_so(color: str) -> None:
         call(url, Retry(tries=4, first_pause_s=0.01, writes=True), *WRITE, color=color)
 
         assert list(server.calls.values()) == [3]
+
+
+@COLORS
+def test_a_write_with_an_idempotency_key_is_called_again_with_the_same_key(color: str) -> None:
+    with refusing(grpc.StatusCode.UNAVAILABLE, 2) as (server, url):
+        with idempotency_key("k-1"):
+            call(url, QUICK, *WRITE, color=color)
+
+        assert list(server.calls.values()) == [3]
+        assert server.keys == ["k-1"] * 3
 
 
 @COLORS

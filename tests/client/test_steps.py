@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mdstore
+from mdstore.client.once import idempotency_key
 from mdstore.errors import InvalidArgument, Unavailable
 from mdstore.steps import step as steps
 from mdstore.values import ExecutionState
@@ -384,6 +385,14 @@ def test_a_client_may_be_handed_in_and_stays_open(database: str) -> None:
         with mdstore.run("s", store=client):
             pass
         assert stored(client).execution.state is ExecutionState.COMPLETE
+
+
+def test_an_idempotency_key_around_a_step_is_not_the_steps(url: str) -> None:
+    with idempotency_key("somebody's"), mdstore.run("s", store=url, strict=True) as step:
+        step.log_metric("m", 1)
+        step.flush()
+
+    assert read(url).execution.state is ExecutionState.COMPLETE
 
 
 def test_threads_say_which_step_they_are_in(database: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mdstore.client.calls import REPEATABLE
+from mdstore.client.once import current_key
 from mdstore.errors import Aborted, MetadataError, ResourceExhausted, Unavailable
 
 PASSING: Final = (Aborted, Unavailable, ResourceExhausted)
@@ -17,9 +18,9 @@ PASSING: Final = (Aborted, Unavailable, ResourceExhausted)
 class Retry:
     """When a client makes a call again that ended with `Aborted`, `Unavailable`, or a full queue (`ResourceExhausted`).
 
-    Reads and idempotent writes (`mdstore.client.calls.REPEATABLE`) only, unless `writes` is set: when the connection
-    broke, nobody knows whether a write was done, and a repeated one may do it twice. Streams are never begun again,
-    since only the caller knows how far they came.
+    Reads, idempotent writes (`mdstore.client.calls.REPEATABLE`) and writes with an idempotency key only, unless
+    `writes` is set: when the connection broke, nobody knows whether a write was done, and a repeated one may do it
+    twice. Streams are never begun again, since only the caller knows how far they came.
     """
 
     tries: int = 5
@@ -32,8 +33,8 @@ class Retry:
     """Make every write again, also one that a repetition may double."""
 
     def covers(self, method: str) -> bool:
-        """Whether the RPC at this path is called again."""
-        return self.tries > 1 and (self.writes or method in REPEATABLE)
+        """Whether the RPC at this path, called here and now, is called again."""
+        return self.tries > 1 and (self.writes or method in REPEATABLE or bool(current_key()))
 
     def pauses(self) -> Iterator[float]:
         """Seconds before each next call: doubling, bounded, and random so that many clients do not come at once."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from mdstore.client.client import Client
 from mdstore.client.connect import connect
+from mdstore.client.once import idempotency_key
 from mdstore.client.retry import NEVER
 from mdstore.errors import (
     AlreadyExists,
@@ -203,7 +204,9 @@ class Sender:
             except InvalidArgument as error:
                 # Of the URL, which can be put right; not of the request, which would be set aside.
                 raise FailedPrecondition(str(error)) from error
-        self._client.ingest(request, timeout=max(0.01, until - time.monotonic()))
+        # A key that the code around the step gave is for a write of its own.
+        with idempotency_key(""):
+            self._client.ingest(request, timeout=max(0.01, until - time.monotonic()))
 
     def _writer(self) -> Writer:
         if self._spool is None:
