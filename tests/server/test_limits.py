@@ -299,6 +299,13 @@ def test_a_commit_of_another_process_reaches_followers(store: Store) -> None:
         stream.cancel()
 
 
+@pytest.mark.parametrize("attempt", ["9" * 5000, "-1", "1.5", "", "x"])
+def test_a_retry_attempt_that_is_no_number_is_none(server: Server, channel: grpc.Channel, attempt: str) -> None:
+    metadata = (("x-retry-attempt", attempt),)
+    answer = channel.unary_unary(f"{SERVICE}PutContextType")(put_type("t"), metadata=metadata)
+    assert service.PutContextTypeResponse.FromString(answer).type_id > 0
+
+
 def test_a_long_error_still_reaches_the_client(server: Server, channel: grpc.Channel) -> None:
     request = service.GetContextTypeRequest(type_name="ä" * 100_000).SerializeToString()
     with pytest.raises(grpc.RpcError) as caught:

@@ -333,7 +333,8 @@ class Dispatcher:
 def _call(caller: Caller) -> Call:
     """What the headers say of a write: KFP's client has one spelling, grpc-go's middleware the other."""
     attempt = caller.header("x-retry-attempt") or caller.header("x-retry-attempty")
-    return Call(idempotency_key=caller.header("idempotency-key"), attempt=int(attempt) if attempt.isdecimal() else 0)
+    number = int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0
+    return Call(idempotency_key=caller.header("idempotency-key"), attempt=number)
 
 
 def _parse(method: Method, body: bytes) -> Any:
