@@ -1,6 +1,7 @@
 """A store, and a server of it with both ports."""
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,3 +40,22 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
     """A channel of gRPC that knows nothing of mdstore."""
     with grpc.insecure_channel(server.grpc) as found:
         yield found
+
+
+@pytest.fixture
+def large(store: Store) -> Store:
+    """200,000 artifacts of one type, and as many events of the first."""
+    connection = sqlite3.connect(str(store.database.engine.url.database))
+    connection.execute("INSERT INTO Type (id, name, type_kind) VALUES (100, 'model', 1)")
+    connection.executemany(
+        "INSERT INTO Artifact (id, type_id, uri, name, create_time_since_epoch, last_update_time_since_epoch)"
+        " VALUES (?, 100, ?, ?, 1, 1)",
+        ((number, f"s3://bucket/{number}", f"n{number}") for number in range(1, 200_001)),
+    )
+    connection.executemany(
+        "INSERT INTO Event (artifact_id, execution_id, type, milliseconds_since_epoch) VALUES (1, ?, 3, 1)",
+        ((number,) for number in range(1, 200_001)),
+    )
+    connection.commit()
+    connection.close()
+    return store

@@ -118,6 +118,23 @@ def test_a_request_over_the_limit_is_refused_before_it_is_read(store: Store) -> 
         assert post(path, base64.b64encode(framed(b"n" * 2001)), text=True).status == 8
 
 
+def test_bodies_that_arrive_slowly_do_not_fill_the_memory(store: Store) -> None:
+    limits = Limits(message_bytes=3000, queued_bytes=5000)
+    with running(store, Plan(http_port=0, limits=limits)) as server:
+        host, port = server.http.removeprefix("http://").split(":")
+        head = f"POST {SERVICE}GetContextType HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web\r\n"
+        slow = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for connection in slow:
+            connection.sendall(f"{head}content-length: 2000\r\n\r\n".encode() + b"n" * 1999)
+            time.sleep(0.1)
+        assert b"grpc-status: 8" in slow[2].recv(10_000)
+        assert post(f"{server.http}{SERVICE}GetContextType", framed(b"n" * 1500)).status == 8
+        for connection in slow:
+            connection.close()
+        time.sleep(0.2)
+        assert call(server.http, "GetContextType", GET_TYPE).status == 5
+
+
 def test_a_deadline_is_honoured(server: Server) -> None:
     assert call(server.http, "GetContextType", GET_TYPE, grpc_timeout="1n").status == 4
     assert call(server.http, "GetContextType", GET_TYPE, grpc_timeout="10S").status == 5

@@ -150,25 +150,6 @@ def test_a_write_that_has_begun_is_finished(store: Store) -> None:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def large(store: Store) -> Store:
-    """200,000 artifacts of one type, and as many events of the first."""
-    connection = sqlite3.connect(str(store.database.engine.url.database))
-    connection.execute("INSERT INTO Type (id, name, type_kind) VALUES (100, 'model', 1)")
-    connection.executemany(
-        "INSERT INTO Artifact (id, type_id, uri, name, create_time_since_epoch, last_update_time_since_epoch)"
-        " VALUES (?, 100, ?, ?, 1, 1)",
-        ((number, f"s3://bucket/{number}", f"n{number}") for number in range(1, 200_001)),
-    )
-    connection.executemany(
-        "INSERT INTO Event (artifact_id, execution_id, type, milliseconds_since_epoch) VALUES (1, ?, 3, 1)",
-        ((number,) for number in range(1, 200_001)),
-    )
-    connection.commit()
-    connection.close()
-    return store
-
-
 def test_reads_that_nobody_waits_for_leave_their_threads_to_others(large: Store) -> None:
     with serving(large) as (_, channel):
         everything = channel.unary_unary(f"{SERVICE}GetArtifacts")

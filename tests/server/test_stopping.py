@@ -89,6 +89,21 @@ def test_what_was_accepted_is_finished_and_what_comes_is_refused(store: Store) -
         assert code_of(accepted) is grpc.StatusCode.OK
 
 
+def test_reads_that_take_too_long_are_stopped_and_unavailable(large: Store) -> None:
+    with (
+        running(large, Plan()) as server,
+        grpc.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", -1)]) as channel,
+    ):
+        # More work than can be done in the time: half a minute of it, or more.
+        futures = [channel.unary_unary(f"{SERVICE}GetArtifacts").future(b"") for _ in range(60)]
+        futures[0].result()
+        began = time.monotonic()
+        server.stop()
+        codes = {code_of(future) for future in futures}
+    assert time.monotonic() - began < 10
+    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
 def test_a_process_that_is_terminated_under_load_ends_well(tmp_path: Path) -> None:
     database = tmp_path / "metadata.db"
     command = [sys.executable, "-m", "mdstore", "serve", "--database", f"sqlite:///{database}", "--grpc-port", "0"]

@@ -50,7 +50,7 @@ INLINE_S: Final = 0.02
 PARSE_BYTES: Final = 1024 * 1024
 """A larger request is parsed on a thread."""
 QUIET_S: Final = 0.1
-QUIET_AT_LAST_S: Final = 1.0
+QUIET_AT_LAST_S: Final = 0.5
 """A client that does not stop to call is not waited for."""
 HINT_MS: Final = 200
 """When to try again what is over a limit: a full queue is worked off in about that time."""

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from mdstore.errors import DeadlineExceeded, InvalidArgument, MetadataError, ResourceExhausted, Unimplemented
 from mdstore.server import refusals
-from mdstore.server.dispatch import Dispatcher
+from mdstore.server.dispatch import HINT_MS, Dispatcher
 
 BINARY: Final = ("application/grpc-web", "application/grpc-web+proto")
 TEXT: Final = ("application/grpc-web-text", "application/grpc-web-text+proto")
@@ -63,6 +63,8 @@ class GrpcWeb:
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Hand calls to `dispatcher`."""
         self._dispatcher = dispatcher
+        self._buffered = 0
+        """Bytes of requests that are being read."""
 
     async def answer(self, request: Request) -> Response:
         """Answer one request; 415 for what is no grpc-web, else 200 with the status in the trailers."""
@@ -94,10 +96,16 @@ class GrpcWeb:
         if text:
             most = most * 4 // 3 + 4
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise self._too_large()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                self._buffered += len(chunk)
+                if len(body) > most:
+                    raise self._too_large()
+                if self._buffered > max(most, self._dispatcher.limits.queued_bytes):
+                    raise ResourceExhausted("too many bytes of requests are being read").retry_after(HINT_MS)
+        finally:
+            self._buffered -= len(body)
         return bytes(body)
 
     def _too_large(self) -> ResourceExhausted:

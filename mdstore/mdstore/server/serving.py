@@ -28,7 +28,7 @@ from mdstore.wire import POOL
 
 log = structlog.get_logger()
 
-DRAIN_S: Final = 7.0
+DRAIN_S: Final = 6.0
 """What is under way has so long to end when the server stops."""
 CLOSE_S: Final = 1.0
 """Then so long for its answer to be sent."""

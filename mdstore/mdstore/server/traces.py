@@ -8,7 +8,7 @@ import grpc
 from mdstore.errors import InvalidArgument
 from mdstore.server.calls import Caller, Method
 
-FLUSH_S: Final = 2.0
+FLUSH_S: Final = 1.0
 """How long the end of the server waits for spans to be sent."""
 
 
