@@ -26,6 +26,7 @@ from mdstore.errors import (
     FailedPrecondition,
     Internal,
     InvalidArgument,
+    OutOfRange,
     ResourceExhausted,
     Unavailable,
 )
@@ -216,8 +217,11 @@ class Projector:
 
 
 def _feed(client: Client, checkpoint: _Checkpoint) -> _Feed:
-    found = _commit_at(client, max(1, checkpoint.position))
-    because = None if checkpoint.position == 0 else _why_not_the_same(found, checkpoint)
+    try:
+        found = _commit_at(client, max(1, checkpoint.position))
+        because = None if checkpoint.position == 0 else _why_not_the_same(found, checkpoint)
+    except OutOfRange:
+        found, because = None, "the store's log was compacted, and begins behind the graph's position"
     if found is None and because is not None:
         found = _commit_at(client, 1)
     yield _Connected(because, 0 if found is None else found.head_seq)

@@ -97,7 +97,20 @@ def facts_of(commits: Sequence[changes.Commit]) -> Facts:
             facts.members.add((artifact(attribution.artifact_id), attribution.context_id))
         for association in change.associations:
             facts.members.add((execution(association.execution_id), association.context_id))
+        _take_away(facts, change)
     return facts
+
+
+def _take_away(facts: Facts, change: changes.Changes) -> None:
+    gone: set[Node] = {artifact(deletion.id) for deletion in change.deleted_artifacts}
+    gone |= {execution(deletion.id) for deletion in change.deleted_executions}
+    contexts = {deletion.id for deletion in change.deleted_contexts}
+    for node in gone:
+        facts.types.pop(node, None)
+    facts.cached -= {deletion.id for deletion in change.deleted_executions}
+    facts.edges = {key: edge for key, edge in facts.edges.items() if not gone & set(ends_of(edge))}
+    facts.contexts = {number: type_id for number, type_id in facts.contexts.items() if number not in contexts}
+    facts.members = {(node, context) for node, context in facts.members if node not in gone and context not in contexts}
 
 
 def ends_of(edge: Edge) -> tuple[Node, Node]:
@@ -254,4 +267,21 @@ def histories(draw: st.DrawFn, most_ids: int = 7, most_events: int = 30) -> list
             parts[-1].MergeFrom(part)
         else:
             parts.append(part)
+    parts += draw(st.lists(_deletions(any_artifact, any_execution, any_context), max_size=3))
     return commits_of(parts)
+
+
+@st.composite
+def _deletions(
+    draw: st.DrawFn,
+    artifacts: st.SearchStrategy[int],
+    executions: st.SearchStrategy[int],
+    contexts: st.SearchStrategy[int],
+) -> changes.Changes:
+    """Some nodes go, of which some never were; a link to one that is gone means nothing."""
+    return changes.Changes(
+        events=[event(draw(artifacts), draw(executions), draw(EVENT_TYPES))],
+        deleted_artifacts=[changes.Deletion(id=number) for number in draw(st.sets(artifacts, max_size=2))],
+        deleted_executions=[changes.Deletion(id=number) for number in draw(st.sets(executions, max_size=2))],
+        deleted_contexts=[changes.Deletion(id=number) for number in draw(st.sets(contexts, max_size=1))],
+    )

@@ -69,7 +69,7 @@ def test_a_newer_format_is_refused(tmp_path: Path, graph_url: str) -> None:
         newer.execute("PRAGMA user_version=99")
     newer.close()
 
-    with pytest.raises(FailedPrecondition, match="has format 99 and this mdstore knows 2 at most"):
+    with pytest.raises(FailedPrecondition, match="has format 99 and this mdstore knows 3 at most"):
         open_graph(graph_url)
 
 

@@ -1,7 +1,7 @@
 """Writes commits of the store into the graph's tables, all of one call in one transaction with the checkpoint.
 
 So the graph is at every moment exactly what the store was at one position, whatever is killed when. Nodes and links
-come once and stay; of what can change, the graph keeps whether an execution is CACHED.
+come once, and go when their node is deleted; of what can change, the graph keeps whether an execution is CACHED.
 """
 
 import sqlite3
@@ -13,6 +13,9 @@ from mdstore.values import EventType
 from mdstore.wire import changes, mlmd
 from mdstore_lineage.embedded import schema
 from mdstore_lineage.embedded.keys import edge_key
+
+COMPACTION: Final = "compaction"
+"""The origin of commits that stand for older ones."""
 
 _EVENT_TYPES: Final = {kind.value: kind for kind in EventType}
 
@@ -36,7 +39,9 @@ def apply(connection: sqlite3.Connection, commits: Sequence[changes.Commit], *, 
         new = [commit for commit in commits if commit.seq > position]
         if not new:
             return
-        for expected, commit in enumerate(new, start=position + 1):
+        # A log that was compacted begins later, with what its first commits had led to.
+        first = new[0].seq if position == 0 and new[0].origin == COMPACTION else position + 1
+        for expected, commit in enumerate(new, start=first):
             if commit.seq != expected:
                 raise FailedPrecondition(f"commit {commit.seq} came, but the graph is waiting for commit {expected}")
         _insert(connection, new)
@@ -83,6 +88,33 @@ def _insert(connection: sqlite3.Connection, commits: Sequence[changes.Commit]) -
         "INSERT OR IGNORE INTO parent VALUES (?, ?, ?)",
         ((link.child_id, link.parent_id, commit.seq) for commit in commits for link in commit.changes.parent_contexts),
     )
+    # A node that is gone never comes back and nothing is linked to it any more, so this may wait until all is there.
+    gone_nodes = [
+        (deletion.id * 2 + is_execution,)
+        for commit in commits
+        for is_execution, deletions in enumerate((commit.changes.deleted_artifacts, commit.changes.deleted_executions))
+        for deletion in deletions
+    ]
+    gone_contexts = [(deletion.id,) for commit in commits for deletion in commit.changes.deleted_contexts]
+    for statement in _DELETE_NODE:
+        connection.executemany(statement, gone_nodes)
+    for statement in _DELETE_CONTEXT:
+        connection.executemany(statement, gone_contexts)
+
+
+# Edges before nodes: whether an edge that goes had counted is looked up in its nodes.
+_DELETE_NODE: Final = (
+    "DELETE FROM edge WHERE target = ?",
+    "DELETE FROM edge WHERE source = ?",
+    "DELETE FROM member WHERE node = ?",
+    "DELETE FROM node WHERE key = ?",
+)
+_DELETE_CONTEXT: Final = (
+    "DELETE FROM member WHERE context = ?",
+    "DELETE FROM parent WHERE child = ?",
+    "DELETE FROM parent WHERE parent = ?",
+    "DELETE FROM context WHERE id = ?",
+)
 
 
 def _types(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, str, str]]:

@@ -26,7 +26,7 @@ from mdstore.errors import (
 )
 
 APPLICATION_ID: Final = 0x6D644C47  # "mdLG"
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 BUSY_S: Final = 5.0
 """How long a writer waits for another one; readers wait for nobody."""
@@ -78,6 +78,11 @@ TABLES: Final = (
         WHERE key = NEW.target AND NOT (SELECT cached FROM node WHERE key = NEW.source);
     END""",
     """
+    CREATE TRIGGER output_went AFTER DELETE ON edge WHEN OLD.source & 1 BEGIN
+        UPDATE node SET makers = makers - 1
+        WHERE key = OLD.target AND NOT (SELECT cached FROM node WHERE key = OLD.source);
+    END""",
+    """
     CREATE TRIGGER execution_changed AFTER UPDATE OF cached ON node BEGIN
         UPDATE node SET makers = makers + (OLD.cached - NEW.cached) * (
             SELECT count(*) FROM edge WHERE edge.source = NEW.key AND edge.target = node.key
@@ -97,6 +102,7 @@ TABLES: Final = (
         since INTEGER NOT NULL,
         PRIMARY KEY (node, context)
     ) WITHOUT ROWID""",
+    "CREATE INDEX member_by_context ON member (context)",
     """
     CREATE TABLE parent (
         child INTEGER NOT NULL,
@@ -104,6 +110,7 @@ TABLES: Final = (
         since INTEGER NOT NULL,
         PRIMARY KEY (child, parent)
     ) WITHOUT ROWID""",
+    "CREATE INDEX parent_by_parent ON parent (parent)",
 )
 
 
