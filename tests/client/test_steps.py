@@ -541,6 +541,30 @@ def test_a_launcher_that_writes_elsewhere_gets_an_execution_here(
     assert found.parents["elsewhere"] == ["p"]
 
 
+def test_an_id_of_another_store_does_not_hit_what_an_observer_made_in_the_same_run(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"type": "system.PipelineRun", "name": "elsewhere"}
+    sibling = {"external_id": "default/kubeflow/uid/other-node"}
+    with mdstore.connect(database) as client:
+        response = client.ingest(
+            ingestion.IngestRequest(
+                contexts=[{"key": run, "type": run["type"]}],
+                executions=[{"key": sibling, "type": "system.ContainerExecution"}],
+                associations=[{"context": run, "member": sibling}],
+            )
+        )
+    command = ["launch", "--run_id", "elsewhere", "--execution_id", str(response.execution_ids[0])]
+    monkeypatch.setenv("ARGO_NODE_ID", "n")
+    monkeypatch.setattr("mdstore.steps.place._ancestors", lambda: iter([command]))
+    with mdstore.run("train", store=database) as step:
+        step.log_metric("m", 1)
+
+    found = read(database)
+    assert found.executions.keys() == {sibling["external_id"], f"kubeflow:elsewhere/{response.execution_ids[0]}"}
+    assert sibling["external_id"] not in found.outputs
+
+
 def test_what_a_store_refuses_is_set_aside_and_said(
     database: str, spool_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -534,6 +534,7 @@ def _identify(
             id=kubeflow.execution_id,
             in_context_type=PIPELINE_RUN,
             in_context_name=kubeflow.run_id,
+            has_no_external_id=True,
             # Where the launcher writes into another store. No external id: the writer knows the launcher's by that.
             type=CONTAINER_EXECUTION,
             name=base,

@@ -28,6 +28,7 @@ class NodeKey(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     IN_CONTEXT_TYPE_FIELD_NUMBER: _builtins.int
     IN_CONTEXT_NAME_FIELD_NUMBER: _builtins.int
+    HAS_NO_EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -37,6 +38,8 @@ class NodeKey(_message.Message):
     """
     in_context_type: _builtins.str
     in_context_name: _builtins.str
+    has_no_external_id: _builtins.bool
+    """And when it has no external id: so that an id of another store cannot hit what an observer made in the same context."""
     external_id: _builtins.str
     """Identity of nodes that observers create."""
     type: _builtins.str
@@ -48,13 +51,14 @@ class NodeKey(_message.Message):
         id: _builtins.int = ...,
         in_context_type: _builtins.str = ...,
         in_context_name: _builtins.str = ...,
+        has_no_external_id: _builtins.bool = ...,
         external_id: _builtins.str = ...,
         type: _builtins.str = ...,
         name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "id", b"id", "in_context_name", b"in_context_name", "in_context_type", b"in_context_type", "name", b"name", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "has_no_external_id", b"has_no_external_id", "id", b"id", "in_context_name", b"in_context_name", "in_context_type", b"in_context_type", "name", b"name", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,7 +62,7 @@ class _Resolver:
     def __init__(self, tx: Transaction, kind: Kind) -> None:
         self._tx = tx
         self._kind = kind
-        self._by_id: dict[tuple[int, str, str], int] = {}
+        self._by_id: dict[tuple[int, str, str, bool], int] = {}
         self._by_external_id: dict[str, int] = {}
         self._by_name: dict[tuple[str, str], int] = {}
 
@@ -82,20 +82,23 @@ class _Resolver:
             self._by_name.update((wanted[pair], node_id) for pair, node_id in found.items())
 
     def _load_ids(self, keys: Sequence[ingestion.NodeKey]) -> None:
-        for guard in {(key.in_context_type, key.in_context_name) for key in keys}:
-            wanted = {key.id for key in keys if (key.in_context_type, key.in_context_name) == guard}
-            if guard != ("", ""):
+        for guard in {_guard(key) for key in keys}:
+            wanted = {key.id for key in keys if _guard(key) == guard}
+            context_type, context_name, has_no_external_id = guard
+            if context_type or context_name:
                 rows = self._tx.rows(
-                    _ids_in_context(self._kind), type_name=guard[0], context_name=guard[1], ids=values(wanted)
+                    _ids_in_context(self._kind), type_name=context_type, context_name=context_name, ids=values(wanted)
                 )
-                there = {row[0] for row in rows}
-            else:
-                there = {node.id for node in nodes.by_ids(self._tx, self._kind, wanted)}
+                wanted = {row[0] for row in rows}
+            there = wanted
+            if has_no_external_id or not (context_type or context_name):
+                found = nodes.by_ids(self._tx, self._kind, wanted)
+                there = {node.id for node in found if not (has_no_external_id and node.HasField("external_id"))}
             self._by_id.update(((node_id, *guard), node_id) for node_id in there)
 
     def find(self, key: ingestion.NodeKey) -> int | None:
         """The id of the node that has this key, if any."""
-        found = self._by_id.get((key.id, key.in_context_type, key.in_context_name)) if key.id else None
+        found = self._by_id.get((key.id, *_guard(key))) if key.id else None
         if found is None and key.external_id:
             found = self._by_external_id.get(key.external_id)
         if found is None and key.name:
@@ -117,6 +120,10 @@ class _Resolver:
         """Replace the places of new nodes by their ids."""
         self._by_external_id = {name: _settled(found, ids) for name, found in self._by_external_id.items()}
         self._by_name = {name: _settled(found, ids) for name, found in self._by_name.items()}
+
+
+def _guard(key: ingestion.NodeKey) -> tuple[str, str, bool]:
+    return key.in_context_type, key.in_context_name, key.has_no_external_id
 
 
 def _settled(found: int, ids: Sequence[int]) -> int:
