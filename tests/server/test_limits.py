@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
@@ -18,7 +19,7 @@ from mdstore.server.serving import Plan
 from mdstore.store.store import Store
 from mdstore.wire import changes, mlmd, service
 from tests.server.served import Server, running
-from tests.server.web import SERVICE, call
+from tests.server.web import SERVICE, call, framed
 
 FOLLOW = "/mdstore.v1.ChangeFeed/Follow"
 
@@ -226,6 +227,61 @@ def test_more_calls_than_allowed_are_refused(store: Store) -> None:
             assert hint_of(second) > 0
         assert code_of(first) is grpc.StatusCode.OK
         assert type_names(channel) == {"first"}
+
+
+def from_elsewhere(server: Server, name: str) -> float:
+    """The seconds of a call from another address of this machine."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60) as client:
+        began = time.monotonic()
+        headers = {"content-type": "application/grpc-web"}
+        response = client.post(f"{server.http}{SERVICE}{name}", content=framed(b""), headers=headers)
+        assert response.content.endswith(b"grpc-status: 0\r\n")
+        return time.monotonic() - began
+
+
+def test_one_address_may_have_its_share_of_the_calls(store: Store) -> None:
+    with serving(store, client_calls=1) as (server, channel):
+        with locked(store):
+            first = channel.unary_unary(f"{SERVICE}PutContextType").future(put_type("first"))
+            time.sleep(0.2)
+            second = channel.unary_unary(f"{SERVICE}GetContextTypes").future(b"")
+            assert code_of(second) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert hint_of(second) > 0
+            assert call(server.http, "GetContextTypes", service.GetContextTypesRequest()).status == 8
+            from_elsewhere(server, "GetContextTypes")
+        assert code_of(first) is grpc.StatusCode.OK
+        assert type_names(channel) == {"first"}
+
+
+def test_who_asks_for_much_does_not_keep_others_waiting(large: Store) -> None:
+    with serving(large) as (server, channel):
+        everything = channel.unary_unary(f"{SERVICE}GetArtifacts")
+        began = time.monotonic()
+        everything(b"")
+        alone = time.monotonic() - began
+        futures = [everything.future(b"") for _ in range(40)]
+        time.sleep(0.2)
+        # Four are being read, and the next turn is ours: behind all of them it would be 40 times as long.
+        assert from_elsewhere(server, "GetArtifactTypes") < 10 * alone
+        for future in futures:
+            future.cancel()
+
+
+def test_followers_do_not_wait_behind_long_reads(large: Store) -> None:
+    with serving(large) as (_, channel):
+        everything = channel.unary_unary(f"{SERVICE}GetArtifacts")
+        began = time.monotonic()
+        everything(b"")
+        alone = time.monotonic() - began
+        futures = [everything.future(b"") for _ in range(40)]
+        time.sleep(0.2)
+        began = time.monotonic()
+        stream = channel.unary_stream(FOLLOW)(b"")
+        next(stream)
+        assert time.monotonic() - began < 5 * alone
+        stream.cancel()
+        for future in futures:
+            future.cancel()
 
 
 def test_more_streams_than_allowed_are_refused(store: Store) -> None:

@@ -13,6 +13,9 @@ class Caller(Protocol):
     def peer(self) -> str:
         """The address, as "ipv4:127.0.0.1:4711"."""
 
+    def client(self) -> str:
+        """The address without the port: whoever shares it shares its limits and its turns."""
+
     def header(self, name: str) -> str:
         """A header or gRPC metadata by its lower-case name; "" when it was not sent."""
 
@@ -42,6 +45,8 @@ class Limits:
 
     calls: int = 2000
     """Under way at the same time."""
+    client_calls: int = 500
+    """Under way at the same time for one address."""
     queued_writes: int = 1000
     """Accepted and not yet on disk."""
     queued_bytes: int = 256 * 1024 * 1024

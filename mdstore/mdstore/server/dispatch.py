@@ -1,7 +1,8 @@
 """Answers calls, whatever transport they came by: what is allowed in, which thread does the work, how errors are said.
 
 Point reads are answered on the event loop itself, where they are over sooner than a thread would be woken; what may
-take long goes to a small pool; writes go to the store's one writer. This module alone decides that.
+take long goes to a small pool, where clients take turns; writes go to the store's one writer. This module alone
+decides that.
 
 A caller that goes away, or whose deadline passes, takes its read along, and its write while that still waits for its
 turn. A write whose turn has come is finished.
@@ -9,6 +10,7 @@ turn. A write whose turn has come is finished.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -34,6 +36,7 @@ from mdstore.server.calls import Caller, Limits, Method
 from mdstore.server.feeds import Feeds
 from mdstore.server.meter import Meter
 from mdstore.server.traces import Traces
+from mdstore.server.turns import Turns
 from mdstore.store.interruption import Interruption, TimeLimit
 from mdstore.store.requests import Call
 from mdstore.store.rpcs import Mode, Rpc
@@ -43,6 +46,8 @@ from mdstore.wire import methods
 log = structlog.get_logger()
 
 SCAN_THREADS: Final = 4
+SIDE_THREADS: Final = 2
+"""For what must not wait behind long reads: followers of the log, and parsing."""
 INLINE_BYTES: Final = 16 * 1024
 """A point read with a larger request asks for so much that the others should not wait for it."""
 INLINE_S: Final = 0.02
@@ -77,8 +82,10 @@ class Dispatcher:
         self._access_log = access_log
         self._traces = traces
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(SCAN_THREADS, "mdstore-scan")
-        self.feeds = Feeds(store, self._pool)
+        self._scans = ThreadPoolExecutor(SCAN_THREADS, "mdstore-scan")
+        self._turns = Turns(SCAN_THREADS)
+        self._side = ThreadPoolExecutor(SIDE_THREADS, "mdstore-side")
+        self.feeds = Feeds(store, self._side)
         self._inline = store.database.dialect.reads_inline
         """A read of another database waits for a network, which the loop must not."""
         self._connection = store.database.connect() if self._inline else None
@@ -86,6 +93,7 @@ class Dispatcher:
         self._stop_measuring = store.on_group(meter.committed)
         self.calls = 0
         """Unary calls that are under way."""
+        self._client_calls: Counter[str] = Counter()
         self.streams = 0
         self._writes = 0
         self._write_bytes = 0
@@ -138,7 +146,8 @@ class Dispatcher:
         """Let go of threads and connections, once no call is under way."""
         await self.feeds.close()
         self._stop_measuring()
-        self._pool.shutdown(cancel_futures=True)
+        self._scans.shutdown(cancel_futures=True)
+        self._side.shutdown(cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
 
@@ -158,8 +167,14 @@ class Dispatcher:
         span = self._traces.begin(method, caller) if self._traces is not None else None
         code = "OK"
         self.calls += 1
+        client = caller.client()
+        self._client_calls[client] += 1
         try:
             self._admit(deadline)
+            if self._client_calls[client] > self.limits.client_calls:
+                raise ResourceExhausted(
+                    f"{self.limits.client_calls} calls of {client} are under way already"
+                ).retry_after(HINT_MS)
             answer = await self._answer(method, body, caller, deadline)
             if len(answer) > self.limits.message_bytes:
                 raise ResourceExhausted(
@@ -178,6 +193,9 @@ class Dispatcher:
             raise failure from error
         finally:
             self.calls -= 1
+            self._client_calls[client] -= 1
+            if not self._client_calls[client]:
+                del self._client_calls[client]
             self._ended.set()
             seconds = perf_counter() - began
             self.meter.called(method.name, code, seconds)
@@ -210,12 +228,12 @@ class Dispatcher:
                     return self._point(rpc, request, self._time_limit)
                 except Cancelled:
                     pass  # it is larger than it looked
-        return await self._scan(rpc, request)
+        return await self._scan(rpc, request, caller)
 
     async def _parse(self, method: Method, body: bytes) -> Any:
         if len(body) < PARSE_BYTES:
             return _parse(method, body)
-        return await self._loop.run_in_executor(self._pool, _parse, method, body)
+        return await self._loop.run_in_executor(self._side, _parse, method, body)
 
     async def _write(self, method: Method, rpc: Rpc, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         size = len(body)
@@ -258,11 +276,12 @@ class Dispatcher:
             response: bytes = rpc.operation(tx, request).SerializeToString()
         return response
 
-    async def _scan(self, rpc: Rpc, request: Any) -> bytes:
+    async def _scan(self, rpc: Rpc, request: Any, caller: Caller) -> bytes:
         interruption = Interruption()
         self._reads.add(interruption)
         try:
-            return await self._loop.run_in_executor(self._pool, self._read, rpc, request, interruption)
+            async with self._turns.turn(caller.client()):
+                return await self._loop.run_in_executor(self._scans, self._read, rpc, request, interruption)
         except asyncio.CancelledError:
             interruption.stop()
             raise

@@ -52,6 +52,14 @@ class HttpCaller:
         client = self._request.client
         return "" if client is None else f"http:{client.host}:{client.port}"
 
+    def client(self) -> str:
+        """As `Caller.client`."""
+        client = self._request.client
+        if client is None:
+            return ""
+        # As gRPC writes it, so that both ports count together.
+        return f"ipv6:%5B{client.host}%5D" if ":" in client.host else f"ipv4:{client.host}"
+
     def header(self, name: str) -> str:
         """As `Caller.header`."""
         return self._request.headers.get(name, "")

@@ -26,6 +26,10 @@ class GrpcCaller:
         """As `Caller.peer`."""
         return str(self._context.peer())
 
+    def client(self) -> str:
+        """As `Caller.client`."""
+        return str(self._context.peer()).rpartition(":")[0]
+
     def header(self, name: str) -> str:
         """As `Caller.header`."""
         return next((str(value) for key, value in self._context.invocation_metadata() if key == name), "")

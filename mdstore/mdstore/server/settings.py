@@ -41,6 +41,8 @@ class ServeSettings(BaseSettings):
     """The largest request, and the largest answer."""
     max_calls: Annotated[int, Interval(ge=1)] = 2000
     """Calls at the same time; more are refused with `RESOURCE_EXHAUSTED` and a hint when to try again."""
+    max_client_calls: Annotated[int, Interval(ge=1)] = 500
+    """Calls of one client address at the same time; more are refused in the same way."""
     max_queued_writes: Annotated[int, Interval(ge=1)] = 1000
     """Writes that were accepted and are not on disk yet; more are refused in the same way."""
     max_write_items: Annotated[int, Interval(ge=1)] = 100_000
@@ -68,6 +70,7 @@ class ServeSettings(BaseSettings):
             tls=Tls.from_files(self.tls_certificate, self.tls_key, self.tls_client_ca),
             limits=Limits(
                 calls=self.max_calls,
+                client_calls=self.max_client_calls,
                 queued_writes=self.max_queued_writes,
                 write_items=self.max_write_items,
                 message_bytes=self.max_message_bytes,
