@@ -5,6 +5,9 @@ from collections.abc import Generator
 import pytest
 
 from tests import needs
+from tests.databases.fixtures import empty_stores, mariadb, postgresql
+
+__all__ = ["empty_stores", "mariadb", "postgresql"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

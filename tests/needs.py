@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster import driver
+from tests.databases.servers import mariadb_program, postgresql_programs
 
 STRICT: Final = os.environ.get("MDSTORE_TEST_STRICT") == "1"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdstore"
@@ -37,6 +38,14 @@ def _no_browser() -> str | None:
     return None if chromium() else "Chromium is not installed"
 
 
+def _no_postgresql() -> str | None:
+    return None if postgresql_programs() else "PostgreSQL's server programs are not installed"
+
+
+def _no_mariadb() -> str | None:
+    return None if mariadb_program() else "MariaDB's server programs are not installed"
+
+
 def _no_registry() -> str | None:
     return None if STRICT else "asks the package index, so only in the strict form"
 
@@ -45,6 +54,8 @@ NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "cluster": driver.missing,
     "judge": _no_judge,
     "browser": _no_browser,
+    "postgresql": _no_postgresql,
+    "mariadb": _no_mariadb,
     "registry": _no_registry,
 }
 """Marker → why what it stands for is missing here, or None when it is there."""

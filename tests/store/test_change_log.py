@@ -20,24 +20,24 @@ from tests.store.log import fold, followed, of_log, of_tables, verify
 from tests.store.writing import Nodes, call, event, node, put, put_type
 
 
-def test_positions_have_no_gaps_and_no_write_is_missing_under_32_writers(client: Client, url: str) -> None:
-    nodes = Nodes(client)
+def test_positions_have_no_gaps_and_no_write_is_missing_under_32_writers(on_sqlite: Client, url: str) -> None:
+    nodes = Nodes(on_sqlite)
 
     def write(number: int) -> int:
-        (execution,) = put(client, "execution", nodes.new("execution", name=str(number), custom={"x": number}))
+        (execution,) = put(on_sqlite, "execution", nodes.new("execution", name=str(number), custom={"x": number}))
         if number % 5 == 0:
             with pytest.raises(AlreadyExists):
-                put(client, "execution", nodes.new("execution", name=str(number)))
-        call(client, "PutEvents", events=[event(nodes.artifacts[0], execution)])
+                put(on_sqlite, "execution", nodes.new("execution", name=str(number)))
+        call(on_sqlite, "PutEvents", events=[event(nodes.artifacts[0], execution)])
         return execution
 
     with ThreadPoolExecutor(32) as pool:
         executions = set(pool.map(write, range(320)))
 
-    commits = followed(client)
+    commits = followed(on_sqlite)
     assert [commit.seq for commit in commits] == list(range(1, verify(url) + 1))
     assert executions <= {found for commit in commits for found in commit.changes.created_execution_ids}
-    assert of_log(client) == of_tables(client)
+    assert of_log(on_sqlite) == of_tables(on_sqlite)
     times = [commit.time_ms for commit in commits]
     assert times == sorted(times)
 
@@ -217,14 +217,14 @@ class TestFollow:
         assert len(page.store_id) == 36
         assert next(iter(client.snapshot())).store_id == page.store_id
 
-    def test_a_long_log_comes_in_messages_of_bounded_size(self, client: Client) -> None:
-        type_id = put_type(client, "artifact")
+    def test_a_long_log_comes_in_messages_of_bounded_size(self, on_sqlite: Client) -> None:
+        type_id = put_type(on_sqlite, "artifact")
         for number in range(5):
-            put(client, "artifact", node("artifact", type_id=type_id, custom={"x": "y" * 1_000_000, "n": number}))
-        pages = list(client.follow(once=True))
+            put(on_sqlite, "artifact", node("artifact", type_id=type_id, custom={"x": "y" * 1_000_000, "n": number}))
+        pages = list(on_sqlite.follow(once=True))
         assert len(pages) >= 2
         assert all(page.ByteSize() < 4_000_000 for page in pages)
-        (first, *_) = client.follow(once=True, max_commits=1)
+        (first, *_) = on_sqlite.follow(once=True, max_commits=1)
         assert len(first.commits) == 1
 
     def test_two_who_follow_hear_the_same(self, client: Client) -> None:

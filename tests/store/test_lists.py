@@ -93,8 +93,10 @@ def test_the_last_page_has_no_token_also_when_it_is_full(client: Client) -> None
 @pytest.mark.parametrize("ascending", [True, False])
 @pytest.mark.parametrize("name", ORDERS)
 @pytest.mark.parametrize("times", ["equal", "reversed", "mixed", "negative"])
-def test_pages_show_every_node_once_in_order(client: Client, url: str, name: str, ascending: bool, times: str) -> None:
-    ids = fill(client, "execution", 11)
+def test_pages_show_every_node_once_in_order(
+    on_sqlite: Client, url: str, name: str, ascending: bool, times: str
+) -> None:
+    ids = fill(on_sqlite, "execution", 11)
     at = {
         "equal": dict.fromkeys(ids, 5),
         "reversed": {node_id: 1000 - node_id for node_id in ids},
@@ -104,7 +106,7 @@ def test_pages_show_every_node_once_in_order(client: Client, url: str, name: str
     set_times(url, "execution", at)
     expected = sorted(ids, key=lambda node_id: (0 if name == "id" else at[node_id], node_id), reverse=not ascending)
 
-    found = list(pages(client, "execution", max_result_size=2, **order(ORDERS[name], ascending)))
+    found = list(pages(on_sqlite, "execution", max_result_size=2, **order(ORDERS[name], ascending)))
 
     assert [node_id for page in found for node_id in page] == expected
     assert [len(page) for page in found] == [2, 2, 2, 2, 2, 1]
@@ -132,12 +134,12 @@ def test_nodes_that_come_while_one_reads_hide_none_and_double_none(client: Clien
     assert set(there) <= set(found)
 
 
-def test_a_token_says_what_the_librarys_tokens_say(client: Client, url: str) -> None:
-    ids = fill(client, "artifact", 3)
+def test_a_token_says_what_the_librarys_tokens_say(on_sqlite: Client, url: str) -> None:
+    ids = fill(on_sqlite, "artifact", 3)
     set_times(url, "artifact", dict.fromkeys(ids, 7))
 
     def token(field: Any) -> mlmd.ListOperationNextPageToken:
-        text = get_all(client, "artifact", max_result_size=2, **order(field, True)).next_page_token
+        text = get_all(on_sqlite, "artifact", max_result_size=2, **order(field, True)).next_page_token
         assert not set(text) & set("+/=")
         return mlmd.ListOperationNextPageToken.FromString(base64.urlsafe_b64decode(text + "=="))
 

@@ -31,7 +31,7 @@ def proto_value() -> mlmd.Value:
 
 
 VALUES: dict[str, Any] = {
-    "i": -(2**63),
+    "i": -(2**31),
     "d": 1e-7,
     "s": "ä ' \" \\ % 漢 🦆",
     "t": {"a": [1, None, {"": "x"}]},
@@ -46,7 +46,7 @@ def make(kind: str, type_id: int, name: str = "n", **fields: Any) -> Any:
 
 
 def test_a_node_is_read_back_with_all_its_fields(client: Client, kind: str, type_id: int) -> None:
-    wanted = make(kind, type_id, custom=VALUES | {"i": 2**63 - 1, "other": 1.5}, declared=VALUES, external_id="e")
+    wanted = make(kind, type_id, custom=VALUES | {"i": 2**31 - 1, "other": 1.5}, declared=VALUES, external_id="e")
     if kind != "context":
         setattr(wanted, STATE[kind], 3)
     if kind == "artifact":

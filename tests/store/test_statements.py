@@ -16,7 +16,7 @@ Counted = Callable[..., int]
 
 
 @pytest.fixture
-def count(local: Client, monkeypatch: pytest.MonkeyPatch) -> Counted:
+def count(each: Client, monkeypatch: pytest.MonkeyPatch) -> Counted:
     """Calls an RPC and says how many statements that took."""
     seen: list[Transaction] = []
 
@@ -30,15 +30,15 @@ def count(local: Client, monkeypatch: pytest.MonkeyPatch) -> Counted:
 
     def counted(name: str, **fields: Any) -> int:
         seen.clear()
-        call(local, name, **fields)
+        call(each, name, **fields)
         return sum(tx.statements for tx in seen)
 
     return counted
 
 
 @pytest.fixture
-def nodes(local: Client) -> Nodes:
-    return Nodes(local)
+def nodes(each: Client) -> Nodes:
+    return Nodes(each)
 
 
 def outputs(nodes: Nodes, count: int) -> list[dict[str, Any]]:
@@ -81,8 +81,8 @@ def test_put_nodes(count: Counted, nodes: Nodes) -> None:
         assert count(method, **{f"{kind}s": new[2]}) == count(method, **{f"{kind}s": new[100]}) <= 8
 
 
-def test_update_states(local: Client, count: Counted, nodes: Nodes) -> None:
-    many = put(local, "execution", *(nodes.new("execution", custom={"x": 1}) for _ in range(100)))
+def test_update_states(each: Client, count: Counted, nodes: Nodes) -> None:
+    many = put(each, "execution", *(nodes.new("execution", custom={"x": 1}) for _ in range(100)))
 
     def update(ids: list[int], state: int) -> int:
         return count("PutExecutions", executions=[mlmd.Execution(id=i, last_known_state=state) for i in ids])
@@ -101,9 +101,9 @@ def test_update_states(local: Client, count: Counted, nodes: Nodes) -> None:
     )
 
 
-def test_put_links(local: Client, count: Counted, nodes: Nodes) -> None:
-    artifacts = put(local, "artifact", *(nodes.new("artifact") for _ in range(200)))
-    contexts = put(local, "context", *(nodes.new("context", name=f"many{n}") for n in range(50)))
+def test_put_links(each: Client, count: Counted, nodes: Nodes) -> None:
+    artifacts = put(each, "artifact", *(nodes.new("artifact") for _ in range(200)))
+    contexts = put(each, "context", *(nodes.new("context", name=f"many{n}") for n in range(50)))
     execution, context = nodes.executions[0], nodes.contexts[0]
 
     def events(ids: list[int]) -> int:
@@ -126,10 +126,10 @@ def test_put_types(count: Counted) -> None:
     assert (new <= 8, again <= 2) == (True, True)
 
 
-def test_reads(local: Client, count: Counted, nodes: Nodes) -> None:
-    type_id = put_type(local, "artifact", "U")
+def test_reads(each: Client, count: Counted, nodes: Nodes) -> None:
+    type_id = put_type(each, "artifact", "U")
     ids = put(
-        local,
+        each,
         "artifact",
         *(
             node("artifact", type_id=type_id, name=str(n), uri="u", external_id=str(n), custom={"x": n})
@@ -137,8 +137,8 @@ def test_reads(local: Client, count: Counted, nodes: Nodes) -> None:
         ),
     )
     context = nodes.contexts[0]
-    call(local, "PutAttributionsAndAssociations", attributions=[{"artifact_id": a, "context_id": context} for a in ids])
-    call(local, "PutEvents", events=[event(a, nodes.executions[0], mlmd.Event.INPUT, "x") for a in ids])
+    call(each, "PutAttributionsAndAssociations", attributions=[{"artifact_id": a, "context_id": context} for a in ids])
+    call(each, "PutEvents", events=[event(a, nodes.executions[0], mlmd.Event.INPUT, "x") for a in ids])
     page = {"max_result_size": 100, "order_by_field": {"field": "CREATE_TIME", "is_asc": False}}
 
     assert count("GetArtifactsByID", artifact_ids=ids) == 2
@@ -157,7 +157,7 @@ def test_reads(local: Client, count: Counted, nodes: Nodes) -> None:
     assert count("GetArtifactsByID", artifact_ids=ids, populate_artifact_types=True) <= 4
 
 
-def test_ingest_is_flat(local: Client, count: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ingest_is_flat(each: Client, count: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     from mdstore.wire import ingestion
 
     def request(prefix: str, size: int) -> ingestion.IngestRequest:
@@ -185,7 +185,7 @@ def test_ingest_is_flat(local: Client, count: Counted, monkeypatch: pytest.Monke
 
     def ingest(prefix: str, size: int) -> int:
         seen.clear()
-        local.ingest(request(prefix, size))
+        each.ingest(request(prefix, size))
         return seen[0].statements
 
     ingest("first", 1)

@@ -7,15 +7,13 @@ from typing import Any, Final, Self
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mdstore.errors import InvalidArgument, MetadataError, Unavailable
+from mdstore.errors import InvalidArgument, MetadataError, ResourceExhausted, Unavailable
 from mdstore.store import change_log, schema, tables
-from mdstore.store.dialects import POOL_SIZE, Dialect
+from mdstore.store.dialects import POOL_SIZE, RETRY_MS, Dialect
 from mdstore.store.dialects.sqlite import SQLite
 from mdstore.store.transaction import Transaction, now_ms
-
-RETRY_MS: Final = 1000
-"""After so long a caller may ask again, when the database was not there."""
 
 
 class Database:
@@ -49,6 +47,8 @@ class Database:
             return self.engine.raw_connection()
         except DBAPIError as error:
             raise self._failure(error) from error
+        except PoolTimeoutError as error:
+            raise ResourceExhausted("all connections to the database are in use").retry_after(RETRY_MS) from error
         except self.dialect.errors as error:
             raise self._failure(error) from error
 
@@ -157,6 +157,12 @@ def _dialect(url: URL) -> Dialect:
     match url.get_backend_name():
         case "sqlite":
             return SQLite()
+        case "postgresql":
+            try:
+                from mdstore.store.dialects.postgresql import PostgreSQL  # noqa: PLC0415 (an extra)
+            except ImportError as error:
+                raise InvalidArgument(f"for PostgreSQL install mdstore[postgresql]: {error}") from error
+            return PostgreSQL()
     raise InvalidArgument(f"{url.render_as_string()!r} is of no database that can be used: write {_URLS}")
 
 

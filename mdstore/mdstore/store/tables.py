@@ -62,9 +62,8 @@ class LibrarysUnique(UniqueConstraint):
 
 
 @compiles(LibrarysUnique, "sqlite")
-def _anonymous(constraint: LibrarysUnique, compiler: Any, **kw: Any) -> str:
-    text: str = compiler.visit_unique_constraint(UniqueConstraint(*constraint.columns, _autoattach=False), **kw)
-    return text
+def _anonymous(constraint: LibrarysUnique, compiler: Any, **_: object) -> str:
+    return f"UNIQUE ({', '.join(compiler.preparer.quote(column.name) for column in constraint.columns)})"
 
 
 INT: Final = Exactly("INT", "INT", "INT")
@@ -136,7 +135,7 @@ ARTIFACT: Final = Table(
     _col("external_id", NAME, unique=True),
     _time("create_time_since_epoch"),
     _time("last_update_time_since_epoch"),
-    UniqueConstraint("type_id", "name"),
+    LibrarysUnique("type_id", "name", name="UniqueArtifactTypeName"),
     Index("idx_artifact_uri", "uri", mysql_length=255),
     Index("idx_artifact_create_time_since_epoch", "create_time_since_epoch"),
     Index("idx_artifact_last_update_time_since_epoch", "last_update_time_since_epoch"),
@@ -154,7 +153,7 @@ EXECUTION: Final = Table(
     _col("external_id", NAME, unique=True),
     _time("create_time_since_epoch"),
     _time("last_update_time_since_epoch"),
-    UniqueConstraint("type_id", "name"),
+    LibrarysUnique("type_id", "name", name="UniqueExecutionTypeName"),
     Index("idx_execution_create_time_since_epoch", "create_time_since_epoch"),
     Index("idx_execution_last_update_time_since_epoch", "last_update_time_since_epoch"),
     Index("idx_execution_external_id", "external_id"),
@@ -229,7 +228,7 @@ EVENT: Final = Table(
     _col("execution_id", INT, nullable=False),
     _col("type", INT, nullable=False),
     _col("milliseconds_since_epoch", TIME),
-    UniqueConstraint("artifact_id", "execution_id", "type"),
+    LibrarysUnique("artifact_id", "execution_id", "type", name="UniqueEvent"),
     Index("idx_event_execution_id", "execution_id"),
     sqlite_autoincrement=True,
 )
@@ -264,7 +263,9 @@ ATTRIBUTION: Final = Table(
     sqlite_autoincrement=True,
 )
 
-MLMD_ENV: Final = Table("MLMDEnv", METADATA, Column("schema_version", Integer, primary_key=True, nullable=True))
+MLMD_ENV: Final = Table(
+    "MLMDEnv", METADATA, Column("schema_version", Integer, primary_key=True, nullable=True, autoincrement=False)
+)
 
 MLMD_TABLES: Final = tuple(METADATA.tables.values())
 

@@ -19,6 +19,12 @@ Row = tuple[Any, ...]
 
 POOL_SIZE: Final = 8
 """Connections that are kept open while nobody uses them."""
+MOST_MORE: Final = 24
+"""Connections to a server that there may be beside these while they are used."""
+CONNECT_S: Final = 10
+"""How long connecting may take."""
+RETRY_MS: Final = 1000
+"""After so long a caller may ask again, when the database was not there."""
 
 
 class Running(Protocol):

@@ -1,0 +1,250 @@
+"""PostgreSQL through psycopg 3.
+
+Many rows go in one statement of constant text, as arrays that are unnested, so that every write is prepared once and is
+one round trip whatever its size. The writer locks the head's row first: several servers on one database have one order.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.types.numeric import Int8Dumper
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.engine import URL
+
+from mdstore.errors import (
+    Aborted,
+    Cancelled,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    MetadataError,
+    ResourceExhausted,
+    Unavailable,
+)
+from mdstore.store import tables
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, check_int32, taken
+from mdstore.store.sql import DIALECTS, Conflict, Delete, Insert, LowerCase, Update, Values, Write, quote
+
+_LOCK: Final = 0x6D6473746F7265
+"""The advisory lock of who makes or checks the schema: "mdstore"."""
+_BEGIN_WRITE: Final = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+    # A writer that waits longer, or hangs itself, must not keep the other servers from writing.
+    "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s';"
+    "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
+)
+_TABLES: Final = {table.name.lower(): table for table in (*tables.MLMD_TABLES, *tables.OUR_TABLES)}
+
+
+class PostgreSQL(Dialect):
+    """The dialect of a database of a PostgreSQL server."""
+
+    name = "postgresql"
+    reads_inline = False
+    errors = (psycopg.Error,)
+
+    def engine(self, url: URL, *, must_exist: bool) -> Engine:  # noqa: ARG002 (an interface)
+        """The engine of the database that the URL names."""
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args={"autocommit": True, "connect_timeout": CONNECT_S, "application_name": "mdstore"},
+            pool_size=POOL_SIZE,
+            max_overflow=MOST_MORE,
+            pool_reset_on_return=None,
+        )
+        engine.dialect.identifier_preparer = LowerCase(engine.dialect)
+        event.listen(engine, "connect", _set_up)
+        return engine
+
+    def create_database(self, engine: Engine, error: Exception) -> bool:
+        """Create it from the server's database `postgres`, as the library does."""
+        name = engine.url.database
+        if name is None or f'database "{name}" does not exist' not in str(error):
+            return False
+        (_, parameters) = engine.dialect.create_connect_args(engine.url.set(database="postgres"))
+        with psycopg.connect(**parameters, autocommit=True, connect_timeout=CONNECT_S) as connection:
+            # Somebody else may be faster.
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8'").format(sql.Identifier(name)))
+        return True
+
+    def begin_exclusive(self, connection: Connection) -> None:
+        """Take an advisory lock."""
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+    def end_exclusive(self, connection: Connection, *, keep: bool) -> None:
+        """Commit or roll back, tables included."""
+        connection.exec_driver_sql("COMMIT" if keep else "ROLLBACK")
+
+    def begin_write(self, connection: Any) -> Row | None:
+        """Lock the head: what is committed before that is seen by every statement after it."""
+        cursor = connection.execute(_BEGIN_WRITE, prepare=False)
+        while cursor.nextset():
+            pass
+        row: Row | None = cursor.fetchone()
+        if row is None:
+            raise psycopg.DataError("mdstore_head has no row")
+        return row
+
+    def begin_read(self, connection: Any) -> None:
+        """Begin; the first statement fixes the moment."""
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
+
+    def savepoint(self, connection: Any, *, first: bool) -> None:
+        """Set the savepoint; without the release, PostgreSQL would keep the older ones too."""
+        text = "SAVEPOINT operation" if first else "RELEASE SAVEPOINT operation; SAVEPOINT operation"
+        connection.execute(text, prepare=False)
+
+    def list_parameter(self, values: Values) -> Any:
+        """A list; what no text of PostgreSQL can be is not in it."""
+        if any(isinstance(item, str) and "\0" in item for item in values):
+            return [item for item in values if "\0" not in item]
+        return list(values)
+
+    def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """One statement; an update of unique columns is one for each row, since there their order counts."""
+        check_int32(write, rows)
+        if len(rows) == 1:
+            cursor.execute(_single(write), rows[0])
+        elif isinstance(write, Update) and _touches_unique(write, rows):
+            cursor.executemany(_single(write), rows)
+        else:
+            cursor.execute(_bulk(write), [list(column) for column in zip(*rows, strict=True)])
+
+    def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
+        """One statement; the ids come from the table's sequence in the order of the rows."""
+        if len(rows) == 1:
+            running.cursor.execute(f"{_single(insert)} RETURNING id", rows[0])
+        else:
+            running.cursor.execute(_creating(insert), [list(column) for column in zip(*rows, strict=True)])
+        return sorted(row[0] for row in running.cursor.fetchall())
+
+    def error(self, error: Exception, table: Table | None = None) -> MetadataError:
+        """By PostgreSQL's codes of errors."""
+        assert isinstance(error, psycopg.Error)
+        message = error.diag.message_primary or str(error)
+        match error.sqlstate:
+            case "23505":
+                known = _TABLES.get(error.diag.table_name or "") if table is None else table
+                # `Key (type_id, name)=(10, n) already exists.`
+                fields = (error.diag.message_detail or "").partition("(")[2].partition(")")[0]
+                return taken(known, fields.split(", ") if fields else [])
+            case "40001" | "40P01" | "55P03":
+                return Aborted(f"the database is busy: {message}; try again")
+            case "57014":
+                return Cancelled("the query was stopped: its caller is gone, or it took too long")
+            case "53100" | "53200":
+                return ResourceExhausted(f"the database server is full: {message}")
+            case "25006" | "42501":
+                return FailedPrecondition(f"the database cannot be written: {message}")
+            case "22001" | "22003" | "22021" | "22P05" | "54000":
+                return InvalidArgument(f"the database cannot hold a value: {message}")
+            case "57P01" | "57P02" | "57P03" | "53300" | "25P03":
+                return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
+            case str() as code if code.startswith("08"):
+                return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
+            case None if isinstance(error, psycopg.DataError):
+                return InvalidArgument(f"the database cannot hold a value: {message}")
+            case None if isinstance(error, psycopg.OperationalError):
+                return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
+        return Internal(f"the database failed: {message}")
+
+    def is_lost(self, connection: Any) -> bool:
+        """Whether the connection is closed, from whichever side."""
+        return bool(connection.closed)
+
+    def interrupt(self, connection: Any) -> None:
+        """Ask the server to stop the query."""
+        connection.cancel_safe(timeout=CONNECT_S)
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    # One type for all integers: the statements of small and large numbers are then the same prepared one.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.prepare_threshold = 1
+    connection.prepared_max = 400
+
+
+def _touches_unique(write: Update, rows: Sequence[Sequence[Any]]) -> bool:
+    places = [place for place, name in enumerate(write.columns) if name in ("name", "external_id")]
+    return any(row[place] is not None for row in rows for place in places)
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    return [quote("postgresql", name) for name in columns]
+
+
+def _array_types(table: Table, columns: Sequence[str]) -> list[str]:
+    found = (table.c[name].type.compile(dialect=DIALECTS["postgresql"]) for name in columns)
+    return ["TEXT" if text.startswith("VARCHAR") else text for text in found]
+
+
+def _unnested(write: Write) -> str:
+    return ", ".join(f"%s::{text}[]" for text in _array_types(write.table, write.parameters))
+
+
+def _on_conflict(insert: Insert) -> str:
+    match insert.conflict:
+        case Conflict.FAIL:
+            return ""
+        case Conflict.KEEP:
+            return " ON CONFLICT DO NOTHING"
+        case Conflict.REPLACE:
+            changed = ", ".join(f"{name} = excluded.{name}" for name in _names(insert.replaced))
+            return f" ON CONFLICT ({', '.join(_names(insert.key))}) DO UPDATE SET {changed}"
+
+
+# Texts are made of names of our tables; every value is a parameter.
+@cache
+def _single(write: Write) -> str:
+    table = quote("postgresql", write.table.name)
+    each = [f"{name} = %s" for name in _names(write.parameters)]
+    match write:
+        case Insert():
+            places = ", ".join(["%s"] * len(write.columns))
+            names = ", ".join(_names(write.columns))
+            return f"INSERT INTO {table} ({names}) VALUES ({places}){_on_conflict(write)}"  # noqa: S608
+        case Update():
+            count = len(write.columns)
+            return f"UPDATE {table} SET {', '.join(each[:count])} WHERE {' AND '.join(each[count:])}"  # noqa: S608
+        case Delete():
+            return f"DELETE FROM {table} WHERE {' AND '.join(each)}"  # noqa: S608
+
+
+@cache
+def _bulk(write: Write) -> str:
+    table = quote("postgresql", write.table.name)
+    names = ", ".join(_names(write.parameters))
+    match write:
+        case Insert():
+            rows = f"SELECT * FROM unnest({_unnested(write)})"  # noqa: S608
+            return f"INSERT INTO {table} ({names}) {rows}{_on_conflict(write)}"
+        case Update():
+            changed = ", ".join(f"{name} = given.{name}" for name in _names(write.columns))
+            return (
+                f"UPDATE {table} AS stored SET {changed} FROM unnest({_unnested(write)}) AS given({names}) "  # noqa: S608
+                f"WHERE {_same_key(write.key)}"
+            )
+        case Delete():
+            rows = f"unnest({_unnested(write)}) AS given({names})"
+            return f"DELETE FROM {table} AS stored USING {rows} WHERE {_same_key(write.key)}"  # noqa: S608
+
+
+def _same_key(key: Sequence[str]) -> str:
+    return " AND ".join(f"stored.{name} = given.{name}" for name in _names(key))
+
+
+@cache
+def _creating(insert: Insert) -> str:
+    names = ", ".join(_names(insert.columns))
+    return (
+        f"INSERT INTO {quote('postgresql', insert.table.name)} ({names}) "  # noqa: S608
+        # Ordered, for the sequence gives its numbers in the order in which the rows come.
+        f"SELECT {names} FROM unnest({_unnested(insert)}) WITH ORDINALITY AS given({names}, place) ORDER BY place "
+        "RETURNING id"
+    )
