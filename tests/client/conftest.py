@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mdstore.steps import step as steps
+from mdstore.steps import identity as steps
 from mdstore.store.store import Store
 from tests.client.ways import WAYS, Way, connected
 from tests.store.served import serving

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import mdstore
+from mdstore.steps import identity as steps
 from mdstore.steps import spool
-from mdstore.steps import step as steps
 from mdstore.values import ExecutionState
 from tests.client.reading import Stored, stored
 from tests.client.servers import Server

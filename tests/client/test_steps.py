@@ -16,7 +16,7 @@ import pytest
 import mdstore
 from mdstore.client.once import idempotency_key
 from mdstore.errors import InvalidArgument, Unavailable
-from mdstore.steps import step as steps
+from mdstore.steps import identity as steps
 from mdstore.values import ExecutionState
 from mdstore.wire import ingestion, mlmd, service
 from tests.client.reading import Stored, stored

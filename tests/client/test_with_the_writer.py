@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mdstore
-from mdstore.steps import step as steps
+from mdstore.steps import identity as steps
 from tests.client.reading import Stored, stored
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dag-artifacts"

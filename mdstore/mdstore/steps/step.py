@@ -10,12 +10,10 @@ Threads: a step may be used by several; a step that another thread begins is ins
 import asyncio
 import functools
 import inspect
-import itertools
 import logging
 import os
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,11 +22,12 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from mdstore.client.client import Client
-from mdstore.steps import content, place, spool
+from mdstore.steps import content, place, plain, spool
 from mdstore.steps.deliver import Sender
+from mdstore.steps.identity import identify
 from mdstore.steps.records import Changes, Identity, Output, Use, iso, request
 from mdstore.values import JSON, ExecutionState
-from mdstore.vocabulary import ARTIFACT, CONTAINER_EXECUTION, PIPELINE_RUN, Property
+from mdstore.vocabulary import ARTIFACT, CONTAINER_EXECUTION, Property
 from mdstore.wire import ingestion
 
 log: Final = logging.getLogger("mdstore")
@@ -37,20 +36,11 @@ FLUSH_AFTER_S: Final = 5.0
 """What is logged later than so long after the last request is sent at once, with all that waits."""
 FLUSH_AT: Final = 500
 """As many things as are sent together at most."""
-TEXT_CHARACTERS: Final = 10_000
-"""Of a parameter; a longer one is cut off. Databases have a limit, and a parameter is no place for data."""
-NAME_CHARACTERS: Final = 200
-_EXTERNAL_ID_CHARACTERS: Final = 200
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _current: ContextVar["Step | None"] = ContextVar("mdstore_step", default=None)
-_begun: Counter[str] = Counter()
-"""External id without the attempt -> how many such steps this process has begun: the next one is another attempt."""
-_joined: set[str] = set()
-"""Executions of the writer's or launcher's that a step of this process stands for: the first one does."""
-_counting: Final = threading.Lock()
 
 
 def run(
@@ -154,7 +144,7 @@ class Step:
         self._token: Token[Step | None] | None = None
         self._lock = threading.RLock()
         with self._unfailing("its parameters"):
-            self._parameters = {_name(key): _plain(value) for key, value in parameters.items()}
+            self._parameters = {plain.name(key): plain.plain(value) for key, value in parameters.items()}
 
     # What a step says
 
@@ -193,11 +183,11 @@ class Step:
         with self._unfailing(f"input {name!r}"), self._lock:
             location = content.uri_of(uri)
             use = Use(
-                name=_name(name),
+                name=plain.name(name),
                 uri=location,
                 digest=digest or self._digest(location),
                 type=type,
-                properties=_properties(properties),
+                properties=plain.properties(properties),
                 at_ms=_now_ms(),
             )
             self._new.uses.append(use)
@@ -228,7 +218,7 @@ class Step:
         """
         location = None if uri is None else str(uri)
         with self._unfailing(f"output {name!r}"), self._lock:
-            label = _name(name)
+            label = plain.name(name)
             location = None if uri is None else content.uri_of(uri)
             places = self._outputs.setdefault(label, [])
             if location not in places:
@@ -244,7 +234,7 @@ class Step:
                 uri=location,
                 digest=found,
                 type=type,
-                properties={**(before.properties if before else {}), **_properties(properties)},
+                properties={**(before.properties if before else {}), **plain.properties(properties)},
                 at_ms=_now_ms(),
             )
             self._flush_if_due()
@@ -253,7 +243,7 @@ class Step:
     def log_metric(self, name: str, value: float) -> None:
         """Say how good it got; the last value of a name counts. Anything that `float` takes."""
         with self._unfailing(f"metric {name!r}"), self._lock:
-            self._new.metrics[_name(name)] = float(value)
+            self._new.metrics[plain.name(name)] = float(value)
             self._flush_if_due()
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -264,7 +254,7 @@ class Step:
     def log_parameter(self, name: str, value: object) -> None:
         """Say what the step was told: numbers, texts, lists and objects as they are, anything else as its text."""
         with self._unfailing(f"parameter {name!r}"), self._lock:
-            self._parameters[_name(name)] = _plain(value)
+            self._parameters[plain.name(name)] = plain.plain(value)
             self._new.parameters = dict(self._parameters)
             self._flush_if_due()
 
@@ -337,11 +327,11 @@ class Step:
             return cast("Callable[P, R]", asynchronous)
 
         @functools.wraps(function)
-        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+        def waiting(*args: P.args, **kwargs: P.kwargs) -> R:
             with self._again():
                 return function(*args, **kwargs)
 
-        return plain
+        return waiting
 
     def _again(self) -> "Step":
         return Step(**cast("dict[str, Any]", self._given))
@@ -368,8 +358,14 @@ class Step:
             parent = None
         here = place.find(environment)
         given_attempt = self._attempt if self._attempt is not None or parent is not None else here.attempt
-        identity, attempt = _identify(
-            here, parent, name=_name(self.name), pipeline=self._pipeline, run_id=self._run_id, attempt=given_attempt
+        identity, attempt = identify(
+            here,
+            None if parent is None else parent._identity,
+            inner=Counter() if parent is None else parent._inner,
+            name=plain.name(self.name),
+            pipeline=self._pipeline,
+            run_id=self._run_id,
+            attempt=given_attempt,
         )
         self._identity = identity
         self._sender, self._owns_sender = self._choose_sender(parent, environment)
@@ -427,7 +423,7 @@ class Step:
         self._new.properties[Property.FINISHED_AT] = iso(now)
         self._new.run_properties = {Property.STATE: word, Property.FINISHED_AT: iso(now)}
         if error is not None and state is not ExecutionState.COMPLETE:
-            message = f"{type(error).__name__}: {error}".rstrip(": ")[:TEXT_CHARACTERS]
+            message = f"{type(error).__name__}: {error}".rstrip(": ")[: plain.TEXT_CHARACTERS]
             self._new.properties[Property.MESSAGE] = message
             self._new.run_properties[Property.MESSAGE] = message
         try:
@@ -507,112 +503,6 @@ def _parts(new: Changes) -> Iterator[Changes]:
         yield part
     new.uses, new.outputs, new.metrics = uses, dict(outputs), dict(metrics)
     yield new
-
-
-def _identify(
-    here: place.Place,
-    parent: Step | None,
-    *,
-    name: str,
-    pipeline: str | None,
-    run_id: str | None,
-    attempt: int | None,
-) -> tuple[Identity, int | None]:
-    """What a step is called, and which attempt it is; None where the writer counts."""
-    if parent is not None and parent._identity is not None and run_id in {None, parent._identity.run}:
-        around = parent._identity
-        base, number = _numbered(f"{around.base}/{_quoted(name)}", attempt, parent._inner)
-        return _free(base, run=around.run, pipeline=around.pipeline if pipeline is None else pipeline), number
-    kubeflow = here.kubeflow
-    if kubeflow is not None and run_id in {None, kubeflow.run_id}:
-        base = f"kubeflow:{kubeflow.run_id}/{kubeflow.execution_id}"
-        in_pipeline = pipeline or kubeflow.pipeline
-        if not _joins(base):
-            inner, number = _numbered(f"{base}/{_quoted(name)}", attempt)
-            return _free(inner, run=kubeflow.run_id, pipeline=in_pipeline), number
-        key = ingestion.NodeKey(
-            id=kubeflow.execution_id,
-            in_context_type=PIPELINE_RUN,
-            in_context_name=kubeflow.run_id,
-            has_no_external_id=True,
-            # Where the launcher writes into another store. No external id: the writer knows the launcher's by that.
-            type=CONTAINER_EXECUTION,
-            name=base,
-        )
-        identity = Identity(
-            key=key, base=base, run=kubeflow.run_id, pipeline=in_pipeline, is_joined=True, is_launchers=True
-        )
-        return identity, None
-    if here.pod is not None and here.run_id is not None and run_id in {None, here.run_id}:
-        in_pipeline = None if pipeline is None else f"{here.namespace}/{pipeline}"
-        if not _joins(here.pod):
-            inner, number = _numbered(f"{here.pod}/{_quoted(name)}", attempt)
-            return _free(inner, run=here.run_id, pipeline=in_pipeline), number
-        key = ingestion.NodeKey(external_id=here.pod)
-        return Identity(key=key, base=here.pod, run=here.run_id, pipeline=in_pipeline, is_joined=True), attempt
-    run = run_id or here.run_id
-    is_own = run is None
-    run = run or str(uuid.uuid4())
-    base, number = _numbered(f"step:{_quoted(run)}/{_quoted(name)}", attempt, Counter() if is_own else _begun)
-    return _free(base, run=run, pipeline=pipeline, is_own_run=is_own), number
-
-
-def _free(base: str, *, run: str, pipeline: str | None, is_own_run: bool = False) -> Identity:
-    key = ingestion.NodeKey(external_id=base)
-    return Identity(key=key, base=base, run=run, pipeline=pipeline, is_own_run=is_own_run)
-
-
-def _numbered(base: str, attempt: int | None, begun: Counter[str] = _begun) -> tuple[str, int]:
-    if len(base) > _EXTERNAL_ID_CHARACTERS:
-        # External ids have 255 characters in MySQL, and what follows needs some.
-        base = f"step:{uuid.uuid5(uuid.NAMESPACE_URL, base)}"
-    if attempt is None:
-        with _counting:
-            attempt = begun[base]
-            begun[base] += 1
-    return f"{base}/{attempt}", attempt
-
-
-def _joins(execution: str) -> bool:
-    """Whether a step may stand for this execution: the first one of the process does, later ones are inside of it."""
-    with _counting:
-        if execution in _joined:
-            return False
-        _joined.add(execution)
-        return True
-
-
-def _quoted(name: str) -> str:
-    return name.replace("%", "%25").replace("/", "%2F")
-
-
-def _name(given: str) -> str:
-    return str(given).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:NAME_CHARACTERS]
-
-
-def _properties(given: Mapping[str, object] | None) -> dict[str, JSON]:
-    return {_name(name): _plain(value) for name, value in (given or {}).items()}
-
-
-def _plain(value: object) -> JSON:
-    """A value as JSON; what is none, as the number that it holds or as its text."""
-    match value:
-        case None | bool() | int():
-            return value
-        case float():
-            return float(value)
-        case str():
-            return value[:TEXT_CHARACTERS]
-        case Mapping():
-            return {_name(str(name)): _plain(item) for name, item in itertools.islice(value.items(), FLUSH_AT)}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in itertools.islice(value, FLUSH_AT)]
-    item = getattr(value, "item", None)  # a scalar of NumPy's, PyTorch's, JAX's
-    if callable(item) and getattr(value, "size", 1) == 1:
-        plain = item()
-        if isinstance(plain, bool | int | float | str):
-            return plain
-    return str(value)[:TEXT_CHARACTERS]
 
 
 def _outcome(error: BaseException | None) -> tuple[ExecutionState, str]:
