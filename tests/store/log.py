@@ -69,7 +69,7 @@ def _take_away(found: dict[str, Any], entry: changes.Changes) -> None:
         if not gone:
             continue
         for node_id in gone:
-            del found[field][node_id]
+            found[field].pop(node_id, None)
         for links in LINKS:
             ends = ("child_id", "parent_id") if links == "parent_contexts" and field == "contexts" else (owner,)
             found[links] = [link for link in found[links] if not any(getattr(link, end, None) in gone for end in ends)]
