@@ -1,5 +1,5 @@
 """A fresh store for each test, in the ways of tests/store."""
 
-from tests.store.conftest import client, empty, local, store, url
+from tests.store.conftest import client, each, empty, local, on_sqlite, store, url
 
-__all__ = ["client", "empty", "local", "store", "url"]
+__all__ = ["client", "each", "empty", "local", "on_sqlite", "store", "url"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from mdstore.cli.exits import CannotStart
 from mdstore.client.connect import connect
 from mdstore.wire import changes
 
@@ -63,13 +64,44 @@ def show(
                     return
 
 
+@app.command()
+def compact(
+    database: Database,
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Commits older than this (UTC), but for what they led to."
+        ),
+    ] = None,
+    up_to: Annotated[int | None, typer.Option(help="Or: all commits up to this position.")] = None,
+) -> None:
+    """Replace old commits by what the store held after them. Servers may go on working meanwhile."""
+    # Here and not above: help should not wait for SQLAlchemy.
+    from mdstore.store.database import open_database  # noqa: PLC0415
+    from mdstore.store.store import Store  # noqa: PLC0415
+
+    if (before is None) == (up_to is None):
+        raise CannotStart("how much of the log? Say either --before TIME or --up-to POSITION")
+    with Store(open_database(database, must_exist=True)) as store, progress("compacting") as advance:
+        if before is not None:
+            up_to = store.position_before(int(before.replace(tzinfo=UTC).timestamp() * 1000))
+            if up_to == 0:
+                typer.echo(f"nothing is older than {before.isoformat()}")
+                return
+        found = store.compact(up_to or 0, lambda pages: advance(pages, 0))
+    typer.echo(
+        f"compacted: the log begins at {found.first_seq} with what the store held at {found.seq}; "
+        f"{found.removed} commits are gone, hash {found.hash.hex()}"
+    )
+
+
 def _line(commit: changes.Commit) -> str:
     at = datetime.fromtimestamp(commit.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
     who = f"{commit.origin} {commit.actor}".rstrip()
     counts = [
         f"{len(value)} {field.name.replace('_', ' ')}"
         for field, value in commit.changes.ListFields()
-        if field.name != "compaction" and not field.name.startswith("created_")
+        if not field.name.startswith("created_")
     ]
     return f"{commit.seq:>8}  {at}  {who:<12}  {', '.join(counts) or '-'}"
 
@@ -91,4 +123,4 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
     with Progress(console=Console(stderr=True)) as bar:
         task: Any = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+        yield lambda done, of: bar.update(task, completed=done, total=of or None)

@@ -7,18 +7,56 @@ and a commit at the end of the log says so: history cannot be rewritten by compa
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy import select
+from google.protobuf.message import DecodeError
+from sqlalchemy import bindparam, delete, func, select
 
+from mdstore.errors import FailedPrecondition, OutOfRange
 from mdstore.store import change_log, tables
-from mdstore.store.sql import Statement
+from mdstore.store.kinds import KINDS
+from mdstore.store.operations import history
+from mdstore.store.sql import Conflict, Insert, Statement
 from mdstore.store.transaction import Transaction
 from mdstore.wire import changes
 
 ORIGIN: Final = "compaction"
 
 _NEWEST: Final = Statement(lambda: select(tables.COMPACTION.c.compaction))
+
+
+PAGE_ITEMS: Final = 1000
+PAGE_BYTES: Final = 1024 * 1024
+"""Nodes and links are put together to pages of that many, or of that size."""
+_C = tables.COMMIT.c
+_K = tables.CHANGE.c
+_T = tables.TOMBSTONE.c
+_COUNT: Final = Statement(
+    lambda: select(func.count()).select_from(tables.COMMIT).where(_C.seq > 0, _C.seq <= bindparam("last"))
+)
+_AT_TIME: Final = Statement(lambda: select(func.max(_C.seq)).where(_C.seq > 0, _C.time_ms < bindparam("before_ms")))
+_PARKED: Final = Statement(lambda: select(_C.payload).where(_C.seq == bindparam("place")))
+_DELETE_PARKED: Final = Statement(lambda: delete(tables.COMMIT).where(_C.seq < 0))
+_DELETE_COMMITS: Final = Statement(lambda: delete(tables.COMMIT).where(_C.seq > 0, _C.seq <= bindparam("last")))
+_DELETE_CHANGES: Final = Statement(lambda: delete(tables.CHANGE).where(_K.seq <= bindparam("last")))
+_INSERT_COMMIT: Final = Insert(tables.COMMIT, tuple(column.name for column in tables.COMMIT.columns))
+_INSERT_CHANGE: Final = Insert(tables.CHANGE, ("kind", "id", "seq"), Conflict.KEEP)
+_PUT: Final = Insert(tables.COMPACTION, ("one", "compaction"), Conflict.REPLACE)
+_TOMBSTONES: Final = Statement(
+    lambda: (
+        select(_T.id, _T.deletion)
+        .where(_T.kind == bindparam("with_kind"), _T.id > bindparam("after"), _T.seq <= bindparam("last"))
+        .order_by(_T.id)
+        .limit(bindparam("most"))
+    )
+)
+
+
+def position_before(tx: Transaction, time_ms: int) -> int:
+    """The last position that was committed before a time (milliseconds since the Unix epoch); 0 when none was."""
+    ((seq,),) = tx.rows(_AT_TIME, before_ms=time_ms)
+    return int(seq or 0)
 
 
 def newest(tx: Transaction) -> changes.Compaction | None:
@@ -58,8 +96,8 @@ class Chain:
             if digest != at.hash:
                 return "has another hash than the compaction says"
             return "" if found == at.digest or unknown else "the compacted commits are not what their hash says"
-        if at is not None and seq == at.at_seq:
-            self._attested = _without_place(at) == changes.Changes.FromString(payload).compaction
+        if origin == ORIGIN and not self._attested:
+            self._attested = _says(payload, at)
         self.digest = digest
         return "" if found == digest or unknown else "is not what its hash says"
 
@@ -68,8 +106,107 @@ class Chain:
         return "" if self._attested else "the log does not say of its compaction what mdstore_compaction says"
 
 
-def _without_place(compacted: changes.Compaction) -> changes.Compaction:
-    found = changes.Compaction()
-    found.CopyFrom(compacted)
-    found.ClearField("at_seq")
-    return found
+def _says(payload: bytes, compacted: changes.Compaction | None) -> bool:
+    try:
+        return compacted in changes.Changes.FromString(payload).compactions
+    except DecodeError:
+        return False
+
+
+def pages(tx: Transaction, seq: int) -> Iterator[changes.Changes]:
+    """What stands for the commits up to `seq`: all that the store held there, and tombstones of what it had held."""
+    page = changes.Changes()
+    items = 0
+    for part in _parts(tx, seq):
+        page.MergeFrom(part)
+        items += sum(len(values) for _, values in part.ListFields())
+        if items >= PAGE_ITEMS or page.ByteSize() >= PAGE_BYTES:
+            yield page
+            page, items = changes.Changes(), 0
+    if items:
+        yield page
+
+
+def _parts(tx: Transaction, seq: int) -> Iterator[changes.Changes]:
+    yield from history.everything_at(tx, seq)
+    for kind in KINDS:
+        after = 0
+        while rows := tx.rows(_TOMBSTONES, with_kind=kind.type_kind, after=after, last=seq, most=PAGE_ITEMS):
+            after = rows[-1][0]
+            part = changes.Changes()
+            getattr(part, f"deleted_{kind.nodes_field}").extend(
+                changes.Deletion.FromString(bytes(deletion)) for _, deletion in rows
+            )
+            yield part
+
+
+# Compacting reads for long what will not change any more, and must keep nobody from writing meanwhile. So the pages are
+# parked one by one below zero, where nobody looks; only the last step, to delete and move rows, is one transaction.
+
+
+def forget_parked(tx: Transaction, _request: None) -> None:
+    """Take away what a compaction has left behind that did not come to its end."""
+    tx.run(_DELETE_PARKED)
+
+
+def park(tx: Transaction, request: tuple[int, bytes]) -> None:
+    """Store a page by its number, from 1 on."""
+    number, payload = request
+    tx.many(_INSERT_COMMIT, [(-number, 0, ORIGIN, "", b"\0" * 32, payload)])
+
+
+def check(tx: Transaction, seq: int) -> None:
+    """Raise OutOfRange unless the log can be compacted up to `seq`."""
+    head = change_log.head(tx)
+    before = newest(tx)
+    begun = 0 if before is None else before.seq
+    if not begun < seq <= head.seq:
+        raise OutOfRange(f"the log can be compacted up to a position from {begun + 1} to {head.seq}, not up to {seq}")
+
+
+def swap(tx: Transaction, request: tuple[int, int]) -> bytes:
+    """Put the parked pages in the place of commits, and return the bytes of the `Compaction`.
+
+    Args:
+        tx: the writer's.
+        request: the position up to which commits go, and how many pages are parked.
+
+    Raises:
+        OutOfRange: somebody else has compacted the log meanwhile.
+        FailedPrecondition: there are no fewer pages than commits: nothing is to be won.
+    """
+    seq, count = request
+    check(tx, seq)
+    before = newest(tx)
+    (at,) = change_log.commits_at(tx, [seq])
+    ((commits,),) = tx.rows(_COUNT, last=seq)
+    if count >= commits:
+        raise FailedPrecondition(
+            f"the {commits} commits up to {seq} are no more than the {count} that would replace them"
+        )
+    tx.run(_DELETE_CHANGES, last=seq)
+    tx.run(_DELETE_COMMITS, last=seq)
+    digest = at.hash
+    for number in range(1, count + 1):
+        place = seq - count + number
+        ((payload,),) = tx.rows(_PARKED, place=-number)
+        digest = change_log.commit_hash(
+            digest, seq=place, time_ms=at.time_ms, origin=ORIGIN, actor="", payload=bytes(payload)
+        )
+        # The last page stands where the commit was from whose hash the chain goes on.
+        row = (place, at.time_ms, ORIGIN, "", at.hash if place == seq else digest, bytes(payload))
+        tx.many(_INSERT_COMMIT, [row])
+        page = changes.Changes.FromString(bytes(payload))
+        tx.many(_INSERT_CHANGE, [(*key, place) for key in change_log.touched(page)])
+    tx.run(_DELETE_PARKED)
+    found = changes.Compaction(
+        first_seq=seq - count + 1,
+        seq=seq,
+        hash=at.hash,
+        digest=digest,
+        removed=commits - count + (0 if before is None else before.removed),
+    )
+    tx.many(_PUT, [(1, found.SerializeToString())])
+    tx.origin, tx.actor = ORIGIN, ""
+    tx.changes.compactions.append(found)
+    return found.SerializeToString()

@@ -126,8 +126,11 @@ class Store:
     def follow_page(self, from_seq: int, most: int = 0) -> changes.PackedFollowResponse:
         """The next commits, in a message of bounded size; without any when there are none.
 
+        From position 1 on, a log that was compacted begins with its first commit, whatever its position.
+
         Raises:
             InvalidArgument: `from_seq` is beyond the position after the newest.
+            OutOfRange: the commit was compacted.
         """
         with self.reading() as tx:
             head = change_log.head(tx)
@@ -139,9 +142,13 @@ class Store:
             if from_seq > head.seq:
                 return response
             size = 0
+            expected = from_seq
             for commit in change_log.commits_from(
                 tx, from_seq, most if 0 < most < COMMITS_PER_MESSAGE else COMMITS_PER_MESSAGE
             ):
+                if commit.seq != expected and from_seq > 1:
+                    raise OutOfRange(f"the log was compacted and begins at {commit.seq}, after {from_seq}: begin at 1")
+                expected = commit.seq + 1
                 response.commits.append(commit)
                 size += len(commit.changes)
                 if size >= BYTES_PER_MESSAGE:
@@ -165,6 +172,34 @@ class Store:
             pages = change_log.everything(tx) if seq == head.seq else history.everything_at(tx, seq)
             for page in pages:
                 yield changes.SnapshotResponse(seq=seq, store_id=head.store_id, changes=page)
+
+    def compact(self, seq: int, progress: Callable[[int], None] = lambda _pages: None) -> changes.Compaction:
+        """Replace the log's commits up to `seq` by what the store held there, while others read and write.
+
+        Args:
+            seq: the newest position that is replaced.
+            progress: told how many pages are ready, again and again.
+
+        Raises:
+            OutOfRange: the log has no such position, or was compacted that far already.
+            FailedPrecondition: nothing is to be won.
+        """
+        # What somebody else wrote belongs behind the pages; and sweeps never look behind a compaction.
+        self.reconcile()
+        with self.reading() as tx:
+            compaction.check(tx, seq)
+            do = self._committer.submit
+            do(compaction.forget_parked, None).result()
+            count = 0
+            for count, page in enumerate(compaction.pages(tx, seq), start=1):
+                do(compaction.park, (count, page.SerializeToString())).result()
+                progress(count)
+        return changes.Compaction.FromString(do(compaction.swap, (seq, count)).result())
+
+    def position_before(self, time_ms: int) -> int:
+        """The last position that was committed before a time (milliseconds since the Unix epoch); 0 when none was."""
+        with self.reading() as tx:
+            return compaction.position_before(tx, time_ms)
 
     def close(self) -> None:
         """Finish what is queued and close the database."""

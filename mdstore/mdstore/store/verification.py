@@ -133,8 +133,13 @@ def _positions(first: int, last: int) -> str:
 def _pages(tx: Transaction) -> Iterator[list[Any]]:
     after = 0
     while rows := tx.rows(_COMMITS, after=after, most=PAGE):
-        yield [(*row[:4], bytes(row[4]), bytes(row[5])) for row in rows]
+        yield [(*row[:4], _as_bytes(row[4]), _as_bytes(row[5])) for row in rows]
         after = rows[-1][0]
+
+
+def _as_bytes(value: Any) -> bytes:
+    """What a column of bytes holds; SQLite lets others put a text there."""
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
 
 
 def _check_index(tx: Transaction, rows: list[Any]) -> tuple[int, list[Break]]:

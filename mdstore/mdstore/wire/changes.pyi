@@ -45,7 +45,7 @@ class Changes(_message.Message):
     DELETED_CONTEXTS_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
-    COMPACTION_FIELD_NUMBER: _builtins.int
+    COMPACTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def artifact_types(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_store_pb2.ArtifactType]: ...
     @_builtins.property
@@ -89,7 +89,7 @@ class Changes(_message.Message):
     @_builtins.property
     def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]: ...
     @_builtins.property
-    def compaction(self) -> Global___Compaction:
+    def compactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Compaction]:
         """Older commits were replaced by what they had led to."""
 
     def __init__(
@@ -113,11 +113,11 @@ class Changes(_message.Message):
         deleted_contexts: _abc.Iterable[Global___Deletion] | None = ...,
         holds: _abc.Iterable[Global___Hold] | None = ...,
         releases: _abc.Iterable[Global___Hold] | None = ...,
-        compaction: Global___Compaction | None = ...,
+        compactions: _abc.Iterable[Global___Compaction] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_types", b"artifact_types", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "compaction", b"compaction", "context_types", b"context_types", "contexts", b"contexts", "created_artifact_ids", b"created_artifact_ids", "created_context_ids", b"created_context_ids", "created_execution_ids", b"created_execution_ids", "deleted_artifacts", b"deleted_artifacts", "deleted_contexts", b"deleted_contexts", "deleted_executions", b"deleted_executions", "events", b"events", "execution_types", b"execution_types", "executions", b"executions", "holds", b"holds", "parent_contexts", b"parent_contexts", "releases", b"releases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_types", b"artifact_types", "artifacts", b"artifacts", "associations", b"associations", "attributions", b"attributions", "compactions", b"compactions", "context_types", b"context_types", "contexts", b"contexts", "created_artifact_ids", b"created_artifact_ids", "created_context_ids", b"created_context_ids", "created_execution_ids", b"created_execution_ids", "deleted_artifacts", b"deleted_artifacts", "deleted_contexts", b"deleted_contexts", "deleted_executions", b"deleted_executions", "events", b"events", "execution_types", b"execution_types", "executions", b"executions", "holds", b"holds", "parent_contexts", b"parent_contexts", "releases", b"releases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,8 +216,8 @@ Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class Compaction(_message.Message):
-    """The commits `first_seq` to `seq` show, as if it had been written then, everything that the store held at `seq`; what was
-    before them is gone. The last one has the hash that the commit at `seq` always had, so the chain goes on from it.
+    """The commits `first_seq` to `seq` show, as if it had been written then, everything that the store held at `seq`, and who
+    deleted what was not there any more; what was before them is gone. The last one has the hash that the commit at `seq` always had, so the chain goes on from it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -227,7 +227,6 @@ class Compaction(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
-    AT_SEQ_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
     seq: _builtins.int
     hash: _builtins.bytes
@@ -235,9 +234,7 @@ class Compaction(_message.Message):
     digest: _builtins.bytes
     """of the commits `first_seq` to `seq` as they are now, over the bytes of `hash`"""
     removed: _builtins.int
-    """how many commits there were before"""
-    at_seq: _builtins.int
-    """output only: the commit that says this"""
+    """how many commits were taken away"""
     def __init__(
         self,
         *,
@@ -246,11 +243,10 @@ class Compaction(_message.Message):
         hash: _builtins.bytes = ...,
         digest: _builtins.bytes = ...,
         removed: _builtins.int = ...,
-        at_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_seq", b"at_seq", "digest", b"digest", "first_seq", b"first_seq", "hash", b"hash", "removed", b"removed", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "first_seq", b"first_seq", "hash", b"hash", "removed", b"removed", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
