@@ -92,6 +92,8 @@ def normalised(name: str, response: Any) -> Any:
     # The library promises no order for these, and gives that of an index.
     if name == "GetArtifactsByURI":
         found.artifacts.sort(key=lambda artifact: artifact.id)
+    if name == "GetArtifactsByID":
+        found.artifact_types.sort(key=lambda type_: type_.id)
     if name.endswith("TypesByExternalIds"):
         getattr(found, found.DESCRIPTOR.fields[0].name).sort(key=lambda type_: type_.id)
     if "events" in found.DESCRIPTOR.fields_by_name:
