@@ -1,12 +1,17 @@
 """Deleting nodes: what goes, what stays, what is still known, and what keeps a node from going."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import mdstore
+from mdstore.cli.delete import delete as delete_command
 from mdstore.client.client import Client
 from mdstore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from mdstore.wire import mlmd, nodes, service
@@ -238,3 +243,65 @@ def test_whatever_is_deleted_the_log_adds_up_to_what_is_there(
         for kind in KINDS:
             assert [found.id for found in getattr(call(client, f"Get{kind.title()}s"), f"{kind}s")] == there[kind]
         assert of_log(client) == of_tables(client)
+
+
+def test_the_command_says_what_goes_and_deletes_it(on_sqlite: Client, url: str) -> None:
+    chain = Chain(on_sqlite)
+    command = typer.Typer()
+    command.command()(delete_command)
+    arguments = ["--store", url, "--artifact", str(chain.a[0]), "--execution", str(chain.e[0])]
+    said = CliRunner().invoke(command, [*arguments, "--dry-run"]).output
+    assert "would go: 1 artifacts, 1 executions, 2 events, 1 attributions, 1 associations" in said
+    assert f"was made from it: 2 artifacts ({chain.a[1]}, {chain.a[2]}), 1 executions ({chain.e[1]})" in said
+    assert len(get(on_sqlite, "artifact", chain.a)) == 3
+    refused = CliRunner().invoke(command, [*arguments, "--keep-used"])
+    assert isinstance(refused.exception, FailedPrecondition)
+    result = CliRunner().invoke(command, [*arguments, "--reason", "test"])
+    assert "deleted: 1 artifacts" in result.output
+    assert [found.id for found in get(on_sqlite, "artifact", chain.a)] == chain.a[1:]
+    assert followed(on_sqlite)[-1].changes.deleted_artifacts[0].reason == "test"
+    assert CliRunner().invoke(command, ["--store", url]).exit_code != 0
+
+
+_KILLED = """
+import sys, mdstore
+from mdstore.wire import nodes
+with mdstore.connect(sys.argv[1]) as client:
+    print("ready", flush=True)
+    for start in range(1, 10_000, 40):
+        named = [nodes.NodeRef(kind=nodes.ARTIFACT, id=start + n) for n in range(40)]
+        client.delete_nodes(nodes.DeleteNodesRequest(nodes=named))
+        print(start, flush=True)
+"""
+
+
+def test_being_killed_while_deleting_leaves_whole_deletions(url: str) -> None:
+    """Each deletion is of 40 artifacts: all of them go, or none, and what was answered is gone."""
+    with mdstore.connect(url) as client:
+        ours = {kind: put_type(client, kind) for kind in ("artifact", "execution")}
+        put(client, "artifact", *(node("artifact", type_id=ours["artifact"]) for _ in range(8000)))
+        (execution,) = put(client, "execution", node("execution", type_id=ours["execution"]))
+        client.put_events(
+            service.PutEventsRequest(events=[event(artifact, execution, INPUT) for artifact in range(1, 8001)])
+        )
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, url], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    answered = 0
+    for line in process.stdout:
+        if line.strip().isdigit():
+            answered = int(line)
+        if answered > 2000:
+            break
+    process.kill()
+    rest = [int(line) for line in process.stdout.read().splitlines() if line.isdigit()]
+    process.wait()
+    answered = max([answered, *rest])
+    with mdstore.connect(url) as client:
+        left = {found.id for found in call(client, "GetArtifacts").artifacts}
+        assert not left & set(range(1, answered + 40))
+        assert len(left) % 40 == 0
+        assert {found.artifact_id for found in events_of(client, "execution", execution)} == left
+        assert of_log(client) == of_tables(client)
+    verify(url)

@@ -30,6 +30,9 @@ class OwnCommand:
 OWN: Final[Mapping[str, OwnCommand]] = {
     "up": OwnCommand("mdstore.cli.up", "up", "Run everything on this machine: store, lineage, GraphQL.", logs=False),
     "serve": OwnCommand("mdstore.cli.serve", "serve", "Run the store: ML Metadata's gRPC service and its change feed."),
+    "delete": OwnCommand(
+        "mdstore.cli.delete", "delete", "Delete artifacts, executions, contexts; or say what that takes.", logs=False
+    ),
     "log": OwnCommand("mdstore.cli.log", "app", "Check, show and compact a store's change log.", logs=False),
     "spool": OwnCommand("mdstore.cli.spool", "app", "Show or send what steps logged while their store was away."),
     "upgrade": OwnCommand("mdstore.cli.upgrade", "upgrade", "Upgrade a database of an older MLMD schema.", logs=False),
