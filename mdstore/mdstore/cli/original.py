@@ -39,6 +39,7 @@ def _serve(arguments: list[str]) -> None:
     from mdstore.server import original  # noqa: PLC0415
     from mdstore.server.serving import serve  # noqa: PLC0415
     from mdstore.server.settings import ServeSettings  # noqa: PLC0415
+    from mdstore.store.chores import doing_chores  # noqa: PLC0415
 
     logs.configure(logs.LogSettings())
     start = original.start(arguments, os.environ)
@@ -53,11 +54,11 @@ def _serve(arguments: list[str]) -> None:
     )
     for warning in start.warnings:
         structlog.get_logger().warning("ignored", reason=warning)
-    with _opened(start) as store:
+    with _opened(start, settings.keep_answers_s) as store, doing_chores(store, settings.reconcile_s):
         asyncio.run(serve(store, plan))
 
 
-def _opened(start: "Start") -> "Store":
+def _opened(start: "Start", keep_answers_s: float) -> "Store":
     """Open the database, upgrading it where that was asked for, and trying again while it is not there yet."""
     import structlog  # noqa: PLC0415
 
@@ -70,7 +71,7 @@ def _opened(start: "Start") -> "Store":
     retries = start.retries
     while True:
         try:
-            return Store.open(start.database)
+            return Store.open(start.database, keep_answers_s=keep_answers_s)
         except FailedPrecondition:
             if not may_upgrade:
                 raise

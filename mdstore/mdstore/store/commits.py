@@ -304,7 +304,8 @@ class Committer:
     ) -> change_log.Head | None:
         """Log what others have written, before the group's operations; returns the new head if there was any."""
         version = self._dialect.foreign_version(connection)
-        self._swept = whole or self._reconciler.is_due(version)
+        newest = locked or self._head
+        self._swept = whole or self._reconciler.is_due(version, newest.seq if newest is not None else None)
         if not self._swept:
             return None
         sweep = self._reconciler.whole if whole else self._reconciler.small

@@ -37,7 +37,7 @@ class Marks:
 
 
 _NAMES: Final = tuple(field.name for field in fields(Marks))
-_TABLES: Final = {
+TABLES: Final = {
     "type": tables.TYPE,
     "artifact": tables.ARTIFACT,
     "execution": tables.EXECUTION,
@@ -53,7 +53,7 @@ _INSERT: Final = Statement(
 )
 _UPDATE: Final = Statement(lambda: update(tables.MARK).values({name: bindparam(f"v_{name}") for name in _NAMES}))
 # Each is the end of an index, but for the links, which have no number: they are counted only when that is asked for.
-_IDS: Final = tuple(select(func.coalesce(func.max(table.c.id), 0)).scalar_subquery() for table in _TABLES.values())
+_IDS: Final = tuple(select(func.coalesce(func.max(table.c.id), 0)).scalar_subquery() for table in TABLES.values())
 _TIMES: Final = tuple(
     select(func.coalesce(func.max(table.c.last_update_time_since_epoch), 0)).scalar_subquery()
     for table in (tables.ARTIFACT, tables.EXECUTION, tables.CONTEXT)
@@ -77,10 +77,10 @@ def now(tx: Transaction, seq: int, *, parents: int | None = None) -> Marks:
         parents: for the mark of that name; None to count.
     """
     (row,) = tx.rows(_NOW)
-    ids = dict(zip(_TABLES, row, strict=False))
+    ids = dict(zip(TABLES, row, strict=False))
     if parents is None:
         ((parents,),) = tx.rows(_PARENTS)
-    artifact_ms, execution_ms, context_ms = row[len(_TABLES) :]
+    artifact_ms, execution_ms, context_ms = row[len(TABLES) :]
     return Marks(
         seq=seq,
         **ids,

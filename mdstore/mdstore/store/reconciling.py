@@ -10,15 +10,17 @@ node never comes before the node. A whole sweep also looks for changes of types,
 contexts; it runs when the store is opened and from time to time.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Table, and_, bindparam, or_, select
 
 from mdstore.store import change_log, marks, tables
 from mdstore.store.change_log import PAGE, PARENTS, TYPES, Entry, Head
+from mdstore.store.gaps import Gaps
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
 from mdstore.store.marks import Marks
 from mdstore.store.operations import links, nodes, types
@@ -29,6 +31,9 @@ from mdstore.wire import changes
 ORIGIN: Final = "external"
 LATE_MS: Final = 60_000
 """How long after the time that it writes into a row a transaction may commit, and how far clocks may differ."""
+
+MARK_EVERY: Final = 5000
+"""Commits of ours after which the marks move: so many are read again, at most, when somebody else writes."""
 
 _Link = tuple[int, ...]
 
@@ -54,13 +59,23 @@ class Reconciler:
         """Of each kind: id -> update time of the newest image in the log, for nodes that were updated lately."""
         self._types: dict[tuple[int, int], Any] = {}
         """(type kind, id) -> what the log says of the type."""
+        self._marked = 0
+        """Where the marks are in the log."""
+        self._gaps = Gaps({name: table for name, table in marks.TABLES.items() if name != "type"})
 
-    def is_due(self, version: int | None) -> bool:
-        """Whether somebody else has written since the last sweep. `version` is the database's; None: it has none."""
-        return version is not None and version != self._version
+    def is_due(self, version: int | None, seq: int | None) -> bool:
+        """Whether somebody else has written since the last sweep, or so much of ours that the marks should move.
+
+        Args:
+            version: the database's; None when it has none.
+            seq: the newest position, if it is known.
+        """
+        return version is not None and (version != self._version or (seq or 0) - self._marked > MARK_EVERY)
 
     def small(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
         """Log new types, nodes and links; returns the new head, or None when there was nothing."""
+        if version is not None and version == self._whole_version:
+            return self.whole(tx, head, version)
         return self._sweep(tx, head or change_log.head(tx), version, whole=False)
 
     def whole(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
@@ -75,6 +90,7 @@ class Reconciler:
         before = marks.read(tx)
         if before is not None and before.seq != head.seq:
             marks.put(tx, marks.now(tx, head.seq))
+        self._marked = head.seq
         return None
 
     def failed(self, version: int | None) -> None:
@@ -96,7 +112,8 @@ class Reconciler:
         top = marks.now(tx, head.seq, parents=None if whole else before.parents)
         newest = head
         logged = self._read_log(tx, before.seq, whole=whole)
-        for page in self._missing(tx, before, top, logged, whole=whole):
+        late = self._gaps.filled(tx) if version is None else {}
+        for page in self._missing(tx, before, top, logged, late, whole=whole):
             newest = change_log.append(tx, [Entry(ORIGIN, "", page)], newest) or newest
         if whole:
             self._whole_version = version
@@ -106,7 +123,11 @@ class Reconciler:
                 top, artifact_ms=before.artifact_ms, execution_ms=before.execution_ms, context_ms=before.context_ms
             )
             top = replace(top, parents=before.parents + len(logged.parents) - logged.parents_gone)
+        if version is None:
+            for name in self._gaps.names:
+                self._gaps.look(tx, name, getattr(before, name), getattr(top, name))
         self._version = version
+        self._marked = newest.seq
         moved = replace(top, seq=newest.seq)
         if moved != before:
             marks.put(tx, moved)
@@ -136,23 +157,31 @@ class Reconciler:
                 self._types[kind.type_kind, type_.id] = _essence(type_)
 
     def _missing(
-        self, tx: Transaction, before: Marks, top: Marks, logged: _Logged, *, whole: bool
+        self,
+        tx: Transaction,
+        before: Marks,
+        top: Marks,
+        logged: _Logged,
+        late: Mapping[str, Sequence[int]],
+        *,
+        whole: bool,
     ) -> Iterator[changes.Changes]:
         """What the log lacks, in the order in which it must be logged."""
         if whole or top.type != before.type:
             yield from self._missing_types(tx)
         new: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
         for kind in KINDS:
-            for page in _new_nodes(tx, kind, getattr(before, kind.label), getattr(top, kind.label)):
+            lower, upper = getattr(before, kind.label), getattr(top, kind.label)
+            for page in _new_nodes(tx, kind, lower, upper, late.get(kind.label, ())):
                 new[kind].update(node.id for node in getattr(page, kind.nodes_field))
                 self._remember(page, times=whole)
                 yield page
         if whole:
             for kind in KINDS:
                 yield from self._updated_nodes(tx, kind, before)
-        yield from _new_events(tx, before, top, logged, new)
+        yield from _new_events(tx, before, top, logged, new, late.get("event", ()))
         for kind in (ARTIFACT, EXECUTION):
-            yield from _new_members(tx, kind, before, top, logged, new)
+            yield from _new_members(tx, kind, before, top, logged, new, late)
         known = before.parents + len(logged.parents) - logged.parents_gone
         if whole and top.parents != known:
             yield from _all_parents(tx, new[CONTEXT])
@@ -216,6 +245,10 @@ def _pages(tx: Transaction, statement: Statement, after: int = 0, **given: int) 
         after = rows[-1][0]
 
 
+def _chunks(ids: Sequence[int]) -> Iterator[set[int]]:
+    return (set(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
+
+
 @cache
 def _new_ids(kind: Kind) -> Statement:
     column = kind.table.c.id
@@ -229,11 +262,9 @@ def _new_ids(kind: Kind) -> Statement:
     )
 
 
-def _new_nodes(tx: Transaction, kind: Kind, after: int, last: int) -> Iterator[changes.Changes]:
-    if after == last:
-        return
-    for rows in _pages(tx, _new_ids(kind), after, last=last):
-        ids = {row[0] for row in rows}
+def _new_nodes(tx: Transaction, kind: Kind, after: int, last: int, late: Sequence[int]) -> Iterator[changes.Changes]:
+    pages = _pages(tx, _new_ids(kind), after, last=last) if after != last else iter(())
+    for ids in chain(_chunks(late), ({row[0] for row in rows} for rows in pages)):
         lacking = ids - change_log.newest_changes(tx, kind.type_kind, ids).keys()
         if lacking:
             page = changes.Changes()
@@ -267,17 +298,25 @@ _NEW_EVENTS: Final = Statement(
 )
 
 
+_LATE_EVENTS: Final = Statement(
+    lambda: (
+        select(_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
+        .where(OneOf(_E.id, "ids"))
+        .order_by(_E.id)
+    )
+)
+
+
 def _new_events(
-    tx: Transaction, before: Marks, top: Marks, logged: _Logged, new: dict[Kind, set[int]]
+    tx: Transaction, before: Marks, top: Marks, logged: _Logged, new: dict[Kind, set[int]], late: Sequence[int]
 ) -> Iterator[changes.Changes]:
-    if before.event == top.event:
-        return
-    for rows in _pages(tx, _NEW_EVENTS, before.event, last=top.event):
+    pages = _pages(tx, _NEW_EVENTS, before.event, last=top.event) if before.event != top.event else iter(())
+    for rows in chain((tx.rows(_LATE_EVENTS, ids=values(ids)) for ids in _chunks(late)), pages):
         lacking = [
             row
             for row in rows
             # An event of ours that came before its node was known is logged again: whoever follows had no use for it.
-            if row[1:4] not in logged.events or row[1] in new[ARTIFACT] or row[2] in new[EXECUTION]
+            if tuple(row[1:4]) not in logged.events or row[1] in new[ARTIFACT] or row[2] in new[EXECUTION]
         ]
         if lacking:
             yield changes.Changes(events=links.event_messages(tx, lacking))
@@ -296,14 +335,28 @@ def _new_pairs(kind: Kind) -> Statement:
     )
 
 
+@cache
+def _late_pairs(kind: Kind) -> Statement:
+    table: Table = tables.ATTRIBUTION if kind is ARTIFACT else tables.ASSOCIATION
+    return Statement(
+        lambda: select(table.c.id, table.c.context_id, table.c[kind.owner]).where(OneOf(table.c.id, "ids"))
+    )
+
+
 def _new_members(
-    tx: Transaction, kind: Kind, before: Marks, top: Marks, logged: _Logged, new: dict[Kind, set[int]]
+    tx: Transaction,
+    kind: Kind,
+    before: Marks,
+    top: Marks,
+    logged: _Logged,
+    new: dict[Kind, set[int]],
+    late: Mapping[str, Sequence[int]],
 ) -> Iterator[changes.Changes]:
     name = "attribution" if kind is ARTIFACT else "association"
     after, last = getattr(before, name), getattr(top, name)
-    if after == last:
-        return
-    for rows in _pages(tx, _new_pairs(kind), after, last=last):
+    pages = _pages(tx, _new_pairs(kind), after, last=last) if after != last else iter(())
+    filled = (tx.rows(_late_pairs(kind), ids=values(ids)) for ids in _chunks(late.get(name, ())))
+    for rows in chain(filled, pages):
         page = changes.Changes()
         for _, context, node in rows:
             if (context, node) not in logged.members[kind] or context in new[CONTEXT] or node in new[kind]:
