@@ -63,6 +63,14 @@ class Fuzzer:
         body: bytes = message.SerializeToString()
         return path, self.spoil(body) if self.random.random() < 0.4 else body, streams
 
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Headers that the server reads, with values that it may not like."""
+        if self.random.random() < 0.7:
+            return ()
+        names = ("idempotency-key", "traceparent", "x-retry-attempt", "x-retry-attempty")
+        values = ("", "1", "-1", "1.5", "k" * 300, "9" * 5000, "00-0-0-0", "%00", "~")
+        return ((self.random.choice(names), self.random.choice(values)),)
+
     def fill(self, message: Any, depth: int) -> None:
         for field in message.DESCRIPTOR.fields:
             if self.random.random() < 0.5:
@@ -168,7 +176,7 @@ def test_messages_over_grpc(fuzzed: Process) -> None:
                 except grpc.RpcError:
                     assert stream.code() in ALLOWED | {grpc.StatusCode.DEADLINE_EXCEEDED}, (SEED, path, body)
                 continue
-            future = channel.unary_unary(path).future(body, timeout=10)
+            future = channel.unary_unary(path).future(body, timeout=10, metadata=fuzzer.metadata())
             code = future.code()
             codes[code] += 1
             assert code in ALLOWED, (SEED, path, body, code, future.details())

@@ -159,7 +159,7 @@ def test_reads_that_nobody_waits_for_leave_their_threads_to_others(large: Store)
         alone = time.monotonic() - began
         assert alone > 0.5, "too fast to be interrupted"
 
-        # Each would keep one of four threads; one after the other they would take 16 times as long as one alone.
+        # Each would keep one of few threads; one after the other they would take 16 times as long as one alone.
         futures = [everything.future(b"", timeout=0.1) for _ in range(8)]
         futures += [everything.future(b"") for _ in range(8)]
         time.sleep(0.2)
@@ -261,7 +261,7 @@ def test_who_asks_for_much_does_not_keep_others_waiting(large: Store) -> None:
         alone = time.monotonic() - began
         futures = [everything.future(b"") for _ in range(40)]
         time.sleep(0.2)
-        # Four are being read, and the next turn is ours: behind all of them it would be 40 times as long.
+        # Few are being read, and the next turn is ours: behind all of them it would be 40 times as long.
         assert from_elsewhere(server, "GetArtifactTypes") < 10 * alone
         for future in futures:
             future.cancel()

