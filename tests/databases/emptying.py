@@ -35,8 +35,17 @@ class EmptyStore:
             ]
             self._statements = [";".join([*deleted, *copied, *reset])]
         else:
-            reset = [f"ALTER TABLE {table} AUTO_INCREMENT = 1" for table in _WITH_IDS]
-            self._statements = [*deleted, *copied, *reset]
+            # An ALTER takes 10 ms, so only where ids were given.
+            numbers = ("Type", "Artifact", "Execution", "Context", "Event")
+            reset = [
+                f"IF (SELECT AUTO_INCREMENT > {count + 1} FROM information_schema.TABLES "
+                f"WHERE TABLE_SCHEMA = '{name}' AND TABLE_NAME = '{table}') "
+                f"THEN ALTER TABLE {table} AUTO_INCREMENT = 1; END IF"
+                for table in numbers
+                for ((count,),) in [server.execute(name, f"SELECT count(*) FROM {table}")]
+            ]
+            block = ";".join([*deleted, *copied, *reset])
+            self._statements = [f"BEGIN NOT ATOMIC {block}; END"]
 
     def client(self) -> Client:
         """Empty it; returns a client, which stays open for the next test."""

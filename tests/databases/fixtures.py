@@ -11,7 +11,7 @@ from tests.databases.servers import MariaDBServer, PostgreSQLServer, Server
 ENGINES = (
     pytest.param("sqlite"),
     pytest.param("postgresql", marks=pytest.mark.postgresql),
-    # mariadb here
+    pytest.param("mariadb", marks=pytest.mark.mariadb),
 )
 """Parameters of a fixture that is there once for every database."""
 

@@ -183,7 +183,7 @@ class MariaDBServer(Server):
         if made.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {made.stdout}{made.stderr}")
         (self.folder / "users.sql").write_text(
-            "CREATE USER IF NOT EXISTS mdstore@'127.0.0.1' IDENTIFIED BY 'secret';"
+            "CREATE USER IF NOT EXISTS mdstore@'127.0.0.1' IDENTIFIED BY 'secret';\n"
             "GRANT ALL ON *.* TO mdstore@'127.0.0.1';\n"
         )
 

@@ -163,6 +163,12 @@ def _dialect(url: URL) -> Dialect:
             except ImportError as error:
                 raise InvalidArgument(f"for PostgreSQL install mdstore[postgresql]: {error}") from error
             return PostgreSQL()
+        case "mysql" | "mariadb":
+            try:
+                from mdstore.store.dialects.mysql import MySQL  # noqa: PLC0415 (an extra)
+            except ImportError as error:
+                raise InvalidArgument(f"for MySQL and MariaDB install mdstore[mysql]: {error}") from error
+            return MySQL()
     raise InvalidArgument(f"{url.render_as_string()!r} is of no database that can be used: write {_URLS}")
 
 

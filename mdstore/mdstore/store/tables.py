@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -278,10 +277,25 @@ MISSING_INDEXES: Final = (
 
 _OURS = MetaData()
 
-HEAD: Final = Table(
+
+def _key(characters: int) -> Exactly:
+    """Texts that are compared and ordered by their code points, whatever the database is set to."""
+    return Exactly("TEXT", f"VARBINARY({4 * characters})", 'TEXT COLLATE "C"')
+
+
+def _ours(name: str, *parts: Any, **options: Any) -> Table:
+    # Whatever the database's character set is, which MLMD's tables take.
+    return Table(name, _OURS, *parts, mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin", **options)
+
+
+def as_text(stored: str | bytes) -> str:
+    """The text in a column that orders by code points: MySQL knows it as bytes."""
+    return stored if isinstance(stored, str) else stored.decode()
+
+
+HEAD: Final = _ours(
     "mdstore_head",
-    _OURS,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("store_id", Exactly("TEXT", "VARCHAR(64)", "TEXT"), nullable=False),
     Column("format", Integer, nullable=False),
     Column("seq", Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False),
@@ -289,9 +303,8 @@ HEAD: Final = Table(
 )
 """One row: which store this is, and the newest commit. Whoever commits locks it, so the log has one order."""
 
-COMMIT: Final = Table(
+COMMIT: Final = _ours(
     "mdstore_commit",
-    _OURS,
     Column("seq", Exactly("INTEGER", "BIGINT", "BIGINT"), primary_key=True, autoincrement=False),
     Column("time_ms", TIME, nullable=False),
     Column("origin", NAME, nullable=False),
@@ -300,9 +313,8 @@ COMMIT: Final = Table(
     Column("payload", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
 )
 
-CHANGE: Final = Table(
+CHANGE: Final = _ours(
     "mdstore_change",
-    _OURS,
     Column("kind", INT, nullable=False),
     Column("id", TIME, nullable=False),
     Column("seq", Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False),
@@ -311,19 +323,17 @@ CHANGE: Final = Table(
 )
 """Which commits changed what. `kind` is MLMD's number for nodes; see also `TYPES` and `PARENTS` in change_log.py."""
 
-DOCUMENT: Final = Table(
+DOCUMENT: Final = _ours(
     "mdstore_document",
-    _OURS,
-    Column("collection", NAME, nullable=False),
-    Column("key", Exactly("TEXT", "VARCHAR(500)", "TEXT"), nullable=False),
-    Column("value", LargeBinary, nullable=False),
+    Column("collection", _key(255), nullable=False),
+    Column("key", _key(500), nullable=False),
+    Column("value", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
     Column("time_ms", TIME, nullable=False),
     PrimaryKeyConstraint("collection", "key"),
 )
 
-TOMBSTONE: Final = Table(
+TOMBSTONE: Final = _ours(
     "mdstore_tombstone",
-    _OURS,
     Column("kind", INT, nullable=False),
     Column("id", TIME, nullable=False),
     Column("seq", Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False),
@@ -333,12 +343,11 @@ TOMBSTONE: Final = Table(
 )
 """Nodes that were deleted, each with its `mdstore.v1.Deletion`."""
 
-HOLD: Final = Table(
+HOLD: Final = _ours(
     "mdstore_hold",
-    _OURS,
     Column("kind", INT, nullable=False),
     Column("id", TIME, nullable=False),
-    Column("name", NAME, nullable=False),
+    Column("name", _key(255), nullable=False),
     Column("time_ms", TIME, nullable=False),
     Column("actor", TEXT, nullable=False),
     Column("reason", TEXT, nullable=False),
@@ -347,10 +356,9 @@ HOLD: Final = Table(
 )
 """Nodes that must not be deleted."""
 
-REQUEST: Final = Table(
+REQUEST: Final = _ours(
     "mdstore_request",
-    _OURS,
-    Column("key", Exactly("TEXT", "VARCHAR(300)", "TEXT"), nullable=False),
+    Column("key", _key(300), nullable=False),
     Column("digest", Exactly("BLOB", "BINARY(32)", "BYTEA"), nullable=False),
     Column("attempt", INT, nullable=False),
     Column("response", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
@@ -360,9 +368,8 @@ REQUEST: Final = Table(
 )
 """Answers of writes that may be asked for again; each is kept until a time."""
 
-MARK: Final = Table(
+MARK: Final = _ours(
     "mdstore_mark",
-    _OURS,
     Column("one", Integer, primary_key=True, autoincrement=False),
     *(
         Column(name, Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False)
@@ -374,9 +381,8 @@ MARK: Final = Table(
 )
 """One row: up to which ids, update times and numbers of rows everything in MLMD's tables is in the log."""
 
-COMPACTION: Final = Table(
+COMPACTION: Final = _ours(
     "mdstore_compaction",
-    _OURS,
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("compaction", Exactly("BLOB", "LONGBLOB", "BYTEA"), nullable=False),
 )

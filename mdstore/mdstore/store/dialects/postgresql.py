@@ -66,10 +66,12 @@ class PostgreSQL(Dialect):
         if name is None or f'database "{name}" does not exist' not in str(error):
             return False
         (_, parameters) = engine.dialect.create_connect_args(engine.url.set(database="postgres"))
-        with psycopg.connect(**parameters, autocommit=True, connect_timeout=CONNECT_S) as connection:
+        with (
+            psycopg.connect(**parameters, autocommit=True, connect_timeout=CONNECT_S) as connection,
             # Somebody else may be faster.
-            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8'").format(sql.Identifier(name)))
+            suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation),
+        ):
+            connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8'").format(sql.Identifier(name)))
         return True
 
     def begin_exclusive(self, connection: Connection) -> None:
@@ -181,7 +183,7 @@ def _names(columns: Sequence[str]) -> list[str]:
 
 def _array_types(table: Table, columns: Sequence[str]) -> list[str]:
     found = (table.c[name].type.compile(dialect=DIALECTS["postgresql"]) for name in columns)
-    return ["TEXT" if text.startswith("VARCHAR") else text for text in found]
+    return ["TEXT" if text.startswith(("VARCHAR", "TEXT")) else text for text in found]
 
 
 def _unnested(write: Write) -> str:

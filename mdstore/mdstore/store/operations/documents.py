@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 from mdstore.errors import InvalidArgument
 from mdstore.store.properties import check_text
 from mdstore.store.sql import Conflict, Delete, Insert, Statement
-from mdstore.store.tables import DOCUMENT
+from mdstore.store.tables import DOCUMENT, as_text
 from mdstore.store.transaction import Transaction
 from mdstore.wire import ingestion
 
@@ -69,5 +69,5 @@ def list_documents(tx: Transaction, request: ingestion.ListDocumentsRequest) -> 
     )
     response = ingestion.ListDocumentsResponse()
     for collection, key, value, time_ms in rows:
-        response.documents.add(collection=collection, key=key, value=value, time_ms=time_ms)
+        response.documents.add(collection=as_text(collection), key=as_text(key), value=value, time_ms=time_ms)
     return response

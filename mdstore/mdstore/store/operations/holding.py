@@ -10,7 +10,7 @@ from mdstore.store.kinds import Kind
 from mdstore.store.operations import references
 from mdstore.store.properties import check_text
 from mdstore.store.sql import Delete, Insert, OneOf, Statement, values
-from mdstore.store.tables import HOLD
+from mdstore.store.tables import HOLD, as_text
 from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import changes, nodes
 
@@ -33,7 +33,7 @@ _DELETE: Final = Delete(HOLD, ("kind", "id", "name"))
 
 def _message(row: Row) -> changes.Hold:
     kind, node_id, name, time_ms, actor, reason = row
-    return changes.Hold(kind=kind, id=node_id, name=name, time_ms=time_ms, actor=actor, reason=reason)
+    return changes.Hold(kind=kind, id=node_id, name=as_text(name), time_ms=time_ms, actor=actor, reason=reason)
 
 
 def of(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[changes.Hold]:

@@ -1,0 +1,294 @@
+"""MySQL and MariaDB through PyMySQL.
+
+The driver writes values into the text of a statement itself, so many rows are one statement. Ids are the database's: it
+gives the first one of a statement, and the others follow.
+
+The C++ library sends UTF-8 and tells the server that it is latin1. Where a database's tables are latin1 the bytes stay
+as they are; where they are utf8mb4, every character beyond ASCII is stored as two or more. To share a database, the
+same is done here, unless the URL says `?charset=utf8mb4`: then texts are what they seem, for us and for other tools.
+"""
+
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final
+
+import pymysql
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.engine import URL
+
+from mdstore.errors import (
+    Aborted,
+    Cancelled,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    MetadataError,
+    ResourceExhausted,
+    Unavailable,
+)
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, check_int32, taken
+from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
+
+STATEMENT_BYTES: Final = 1024 * 1024
+"""Rows are sent in statements of about this size."""
+KEYS: Final = 500
+"""Rows that one statement deletes or updates: MySQL's optimizer counts the conditions."""
+
+# Everything else about a text is as the server was told; rows that are not UTF-8 must not hide the others.
+_LENIENT: Final = "mdstore_utf8"
+codecs.register(
+    lambda name: (
+        codecs.CodecInfo(codecs.utf_8_encode, lambda data, _errors="": codecs.utf_8_decode(data, "replace", True))
+        if name == _LENIENT
+        else None
+    )
+)
+
+_BUSY: Final = frozenset((1020, 1205, 1213))
+_STOPPED: Final = frozenset((1317, 1969, 3024))
+_TOO_LARGE: Final = frozenset((1264, 1300, 1366, 1406))
+_FULL: Final = frozenset((1021, 1041, 1114, 1153))
+_REFUSED: Final = frozenset((1044, 1045, 1142, 1290, 1792, 1836))
+_GONE: Final = frozenset((1040, 1053, 1152, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2055, 4031))
+_NO_DATABASE: Final = 1049
+_DUPLICATE: Final = 1062
+
+
+class MySQL(Dialect):
+    """The dialect of a database of a MySQL or MariaDB server."""
+
+    name = "mysql"
+    reads_inline = False
+    errors = (pymysql.err.Error,)
+
+    def __init__(self) -> None:
+        """No database yet."""
+        self._arguments: Mapping[str, Any] = {}
+
+    def engine(self, url: URL, *, must_exist: bool) -> Engine:  # noqa: ARG002 (an interface)
+        """The engine of the database that the URL names; latin1 unless it says otherwise."""
+        if "charset" not in url.query:
+            url = url.update_query_dict({"charset": "latin1"})
+        engine = create_engine(
+            url.set(drivername="mysql+pymysql"),
+            connect_args={"autocommit": True, "connect_timeout": CONNECT_S},
+            pool_size=POOL_SIZE,
+            max_overflow=MOST_MORE,
+            pool_reset_on_return=None,
+        )
+        (_, self._arguments) = engine.dialect.create_connect_args(engine.url)
+        event.listen(engine, "connect", _set_up)
+        return engine
+
+    def create_database(self, engine: Engine, error: Exception) -> bool:
+        """Create it, with the server's character set, as the library does."""
+        if not error.args or error.args[0] != _NO_DATABASE or not engine.url.database:
+            return False
+        arguments = {name: value for name, value in self._arguments.items() if name != "database"}
+        with pymysql.connect(**arguments, connect_timeout=CONNECT_S) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE IF NOT EXISTS {quote('mysql', engine.url.database)}")
+        return True
+
+    def begin_exclusive(self, connection: Connection) -> None:
+        """Take a lock of the server's; what MySQL does to tables cannot be undone, so only one may begin."""
+        ((got,),) = connection.exec_driver_sql("SELECT GET_LOCK(CONCAT('mdstore:', MD5(DATABASE())), 60)")
+        if got != 1:
+            raise Aborted("somebody else has been opening this database for a minute; try again")
+        connection.exec_driver_sql("SET autocommit = 0")
+
+    def end_exclusive(self, connection: Connection, *, keep: bool) -> None:
+        """Commit or roll back, but for tables that were made."""
+        connection.exec_driver_sql("COMMIT" if keep else "ROLLBACK")
+        connection.exec_driver_sql("SET autocommit = 1")
+        connection.exec_driver_sql("DO RELEASE_LOCK(CONCAT('mdstore:', MD5(DATABASE())))")
+
+    def begin_write(self, connection: Any) -> Row | None:
+        """Lock the head, which begins the transaction; what is committed before that is seen after it."""
+        if connection.get_autocommit():
+            connection.autocommit(False)
+        cursor = connection.cursor()
+        cursor.execute("SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE")
+        row: Row | None = cursor.fetchone()
+        if row is None:
+            raise pymysql.err.DataError(0, "mdstore_head has no row")
+        return row
+
+    def begin_read(self, connection: Any) -> None:
+        """Begin at this moment."""
+        connection.cursor().execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    def savepoint(self, connection: Any, *, first: bool) -> None:  # noqa: ARG002 (an interface)
+        """Set the savepoint; one of the same name is gone then."""
+        connection.cursor().execute("SAVEPOINT operation")
+
+    def list_parameter(self, values: Values) -> Any:
+        """A list, which the driver writes with its parentheses; what MLMD's texts cannot be is not in it."""
+        return tuple(item for item in values if not (isinstance(item, str) and "\0" in item)) or (None,)
+
+    def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """One statement for all rows, or a few; an update of unique columns is one for each, as their order counts."""
+        check_int32(write, rows)
+        rows = encoded_messages(write, rows)
+        match write:
+            case Insert():
+                head, tail = _insert(write)
+                for values in _parts(_literals(cursor, rows)):
+                    _execute(cursor, f"{head}{','.join(values)}{tail}")
+            case Update() if len(rows) == 1 or _touches_unique(write, rows):
+                for row in rows:
+                    _execute(cursor, cursor.mogrify(_single(write), row))
+            case Update():
+                _update_many(cursor, write, rows)
+            case Delete():
+                for start in range(0, len(rows), KEYS):
+                    part = rows[start : start + KEYS]
+                    each = " OR ".join([_condition(write.key)] * len(part))
+                    text = f"DELETE FROM {quote('mysql', write.table.name)} WHERE {each}"  # noqa: S608 (names)
+                    _execute(cursor, cursor.mogrify(text, [value for row in part for value in row]))
+
+    def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
+        """The ids of one statement follow each other: InnoDB takes them at once, since their number is known."""
+        cursor = running.cursor
+        head, tail = _insert(insert)
+        ids: list[int] = []
+        for part in _parts(_literals(cursor, rows)):
+            _execute(cursor, f"{head}{','.join(part)}{tail}")
+            step = cursor.connection.mdstore_increment
+            ids += range(cursor.lastrowid, cursor.lastrowid + len(part) * step, step)
+        return ids
+
+    def error(self, error: Exception, table: Table | None = None) -> MetadataError:
+        """By MySQL's numbers of errors."""
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        message = str(error.args[-1]) if error.args else str(error)
+        if number == _DUPLICATE:
+            return taken(table, _fields(table, message))
+        if number in _BUSY:
+            return Aborted(f"the database is busy: {message}; try again")
+        if number in _STOPPED:
+            return Cancelled("the query was stopped: its caller is gone, or it took too long")
+        if number in _TOO_LARGE or "can not be used with MySQL" in message:
+            return InvalidArgument(f"the database cannot hold a value: {message}")
+        if number in _FULL:
+            return ResourceExhausted(f"the database server is full, or a value too large for it: {message}")
+        if number in _REFUSED:
+            return FailedPrecondition(f"the database cannot be written: {message}")
+        if number in _GONE or isinstance(error, pymysql.err.InterfaceError):
+            return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
+        return Internal(f"the database failed: {message}")
+
+    def is_lost(self, connection: Any) -> bool:
+        """Whether the connection is closed, from whichever side."""
+        return not connection.open
+
+    def interrupt(self, connection: Any) -> None:
+        """Kill the query from another connection."""
+        with suppress(pymysql.err.Error):
+            killer = pymysql.connect(**self._arguments, connect_timeout=CONNECT_S)
+            with killer, killer.cursor() as cursor:
+                cursor.execute("KILL QUERY %s", (connection.thread_id(),))
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    # What the server, or the library, thinks of as latin1 is UTF-8 all the same.
+    connection.encoding = _LENIENT
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # What the statements mean must not depend on how a server is set up.
+        cursor.execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 10")
+        cursor.execute("SELECT @@auto_increment_increment, @@max_allowed_packet")
+        connection.mdstore_increment, connection.mdstore_most_bytes = cursor.fetchone()
+
+
+def _execute(cursor: Any, text: str) -> None:
+    """Run a statement that holds its values."""
+    # A server only hangs up on one that is too long. UTF-8 has at least a byte a character.
+    if len(text) > cursor.connection.mdstore_most_bytes - 1024:
+        raise pymysql.err.OperationalError(1153, f"a statement has {len(text)} characters, see max_allowed_packet")
+    cursor.execute(text)
+
+
+def _literals(cursor: Any, rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    places = f"({','.join(['%s'] * len(rows[0]))})"
+    return (cursor.mogrify(places, row) for row in rows)
+
+
+def _parts(rows: Iterator[str]) -> Iterator[list[str]]:
+    """The rows in parts of bounded size."""
+    part: list[str] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row) > STATEMENT_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row)
+    if part:
+        yield part
+
+
+def _touches_unique(write: Update, rows: Sequence[Sequence[Any]]) -> bool:
+    places = [place for place, name in enumerate(write.columns) if name in ("name", "external_id")]
+    return any(row[place] is not None for row in rows for place in places)
+
+
+def _fields(table: Table | None, message: str) -> Sequence[str]:
+    """The columns of the key in `Duplicate entry '10-n' for key 'Artifact.UniqueArtifactTypeName'`."""
+    if table is None:
+        return ()
+    key = message.rstrip("'").rpartition("'")[2].rpartition(".")[2]
+    if "external" in key.lower():
+        return ("external_id",)
+    if key == "PRIMARY":
+        return [column.name for column in table.primary_key]
+    unique = [
+        [column.name for column in constraint.columns]  # type: ignore[attr-defined]  # of a UniqueConstraint
+        for constraint in table.constraints
+        if type(constraint).__name__.endswith(("Unique", "UniqueConstraint"))
+    ]
+    return next((names for names in unique if names != ["external_id"]), ())
+
+
+# Texts are made of names of our tables; every value is written by the driver.
+@cache
+def _insert(write: Insert) -> tuple[str, str]:
+    names = ", ".join(quote("mysql", name) for name in write.columns)
+    head = f"INSERT INTO {quote('mysql', write.table.name)} ({names}) VALUES "  # noqa: S608
+    match write.conflict:
+        case Conflict.FAIL:
+            return head, ""
+        case Conflict.KEEP:
+            # Not IGNORE, which takes other mistakes for warnings too.
+            first = quote("mysql", write.columns[0])
+            return head, f" ON DUPLICATE KEY UPDATE {first} = {first}"
+        case Conflict.REPLACE:
+            replaced = (quote("mysql", name) for name in write.replaced)
+            return head, " ON DUPLICATE KEY UPDATE " + ", ".join(f"{name} = VALUES({name})" for name in replaced)
+
+
+@cache
+def _condition(key: Sequence[str]) -> str:
+    return "(" + " AND ".join(f"{quote('mysql', name)} = %s" for name in key) + ")"
+
+
+@cache
+def _single(write: Update) -> str:
+    changed = ", ".join(f"{quote('mysql', name)} = %s" for name in write.columns)
+    return f"UPDATE {quote('mysql', write.table.name)} SET {changed} WHERE {_condition(write.key)}"  # noqa: S608
+
+
+def _update_many(cursor: Any, write: Update, rows: Sequence[Sequence[Any]]) -> None:
+    names = [quote("mysql", name) for name in write.parameters]
+    table = quote("mysql", write.table.name)
+    changed = ", ".join(f"stored.{name} = given.{name}" for name in names[: len(write.columns)])
+    same = " AND ".join(f"stored.{name} = given.{name}" for name in names[len(write.columns) :])
+    first = f"SELECT {', '.join(f'%s AS {name}' for name in names)}"
+    other = f" UNION ALL SELECT {', '.join(['%s'] * len(names))}"
+    for start in range(0, len(rows), KEYS):
+        part = rows[start : start + KEYS]
+        given = first + other * (len(part) - 1)
+        text = f"UPDATE {table} AS stored JOIN ({given}) AS given ON {same} SET {changed}"  # noqa: S608
+        _execute(cursor, cursor.mogrify(text, [value for row in part for value in row]))
