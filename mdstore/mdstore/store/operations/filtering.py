@@ -160,7 +160,7 @@ def page_in_each(
         .select_from(
             kind.table.join(tables.TYPE, tables.TYPE.c.id == kind.table.c.type_id).join(member, node == kind.table.c.id)
         )
-        .where(context.in_(contexts), *_conditions(kind, where), *_behind(kind, order, after))
+        .where(context.in_(contexts), *_conditions(kind, where), *_having(kind, order), *_behind(kind, order, after))
         .subquery()
     )
     columns = [ranked.c.in_context, *(ranked.c[f"column_{place}"] for place in range(len(found)))]
