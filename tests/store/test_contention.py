@@ -183,3 +183,15 @@ with mdstore.connect(sys.argv[1]) as client:
         assert len({found.name for found in get_all(client, "execution").executions}) == 120
         assert of_log(client) == of_tables(client)
     verify(url)
+
+
+def test_a_listener_that_fails_stops_nobody_from_writing(store: Store) -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("a listener's own fault")
+
+    path = "/ml_metadata.MetadataStoreService/PutArtifactType"
+    stop = store.on_commit(fail)
+    for name in ("a", "b"):
+        request = service.PutArtifactTypeRequest(artifact_type={"name": name})
+        assert store.submit(store.find(path), request).result(10).type_id
+    stop()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from mdstore.errors import Aborted, DeadlineExceeded, MetadataError, Unavailable
+from mdstore.errors import Aborted, DeadlineExceeded, Internal, MetadataError, Unavailable
 from mdstore.store import change_log
 from mdstore.store.database import Database
 from mdstore.store.dialects import Row
@@ -160,10 +160,20 @@ class Committer:
                     except queue.Empty:
                         break
                 if group:
-                    self._commit(group)
+                    self._commit_whatever_happens(group)
         finally:
             if self._connection is not None:
                 self._disconnect()
+
+    def _commit_whatever_happens(self, group: list[_Job]) -> None:
+        try:
+            self._commit(group)
+        except Exception as error:
+            # A listener's fault, or ours: without this thread every later write would wait for ever.
+            log.exception("writer_failed", error=str(error))
+            for job in group:
+                if not job.future.done():
+                    job.future.set_exception(Internal(f"the writer failed: {error}"))
 
     def _commit(self, group: list[_Job], attempt: int = 1) -> None:
         began = time.perf_counter()
