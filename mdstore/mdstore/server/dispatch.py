@@ -48,8 +48,10 @@ log = structlog.get_logger()
 SCAN_THREADS: Final = 8
 """For a database behind a network: they mostly wait for it."""
 INLINE_SCAN_THREADS: Final = 2
-"""For a database in this process. More read no faster, since Python runs one at a time, and each makes the loop wait for
-its turn: a point read beside four takes 8 ms, and beside two 0.5."""
+"""For a database in this process. More read no faster, since Python runs one at a time, and each makes the loop wait.
+
+A point read beside four takes 8 ms, and beside two 0.5.
+"""
 SIDE_THREADS: Final = 2
 """For what must not wait behind long reads: followers of the log, and parsing."""
 INLINE_BYTES: Final = 16 * 1024
