@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,10 +21,9 @@ from mdstore.store.verification import verify as verify_log
 from mdstore.wire import mlmd, nodes, service
 from mdstore_lineage.graph import ArtifactNode, Direction, Limits
 from mdstore_lineage.opening import open_graph
-from mdstore_lineage.position import wait_for_position
-from mdstore_lineage.projector import Projector
 from tests.store.log import fold, followed, of_log, of_tables
 from tests.store.writing import Nodes, event, get_one, node, put
+from tests.v1.graphs import project
 
 
 def verify(url: str) -> tuple[int, str]:
@@ -305,32 +303,3 @@ def test_a_lineage_graph_goes_on_or_begins_anew(url: str, tmp_path: Path, where:
         assert [type(found).__name__[0] + str(found.id) for found in closure.nodes] == [
             f"A{ours.artifacts[0]}", f"E{ours.executions[0]}", f"A{ours.artifacts[1]}", f"E{ours.executions[2]}",
         ]  # fmt: skip
-
-
-def project(url: str, graph_url: str) -> bool:
-    """Let a graph catch up; whether it was projected anew."""
-    over = threading.Event()
-    with closing(open_graph(graph_url)) as graph:
-        cleared: list[int] = []
-        clear = graph.clear
-
-        class Seen:
-            """The graph, noting when it is emptied."""
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(graph, name)
-
-            def clear(self, *, until: int = 0) -> None:
-                cleared.append(graph.position)
-                clear(until=until)
-
-        projector = Projector(lambda: mdstore.connect(url), Seen(), is_stopping=over.is_set)  # type: ignore[arg-type]
-        thread = threading.Thread(target=projector.run)
-        thread.start()
-        try:
-            with mdstore.connect(url) as client:
-                wait_for_position(graph, followed(client)[-1].seq, timeout=20)
-        finally:
-            over.set()
-            thread.join()
-    return any(cleared)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,14 @@ import pytest
 import mdstore
 from mdstore.client.client import Client
 from mdstore.store.store import Store
+from mdstore.values import ExecutionId
 from mdstore.wire import changes, mlmd, service
+from mdstore_lineage.graph import Direction, ExecutionNode, Limits
+from mdstore_lineage.opening import open_graph
 from tests.judge.library import Library, library
 from tests.store.log import fold, followed, of_log, of_tables, verify
 from tests.store.writing import Nodes, event, get_one, node, put, put_type
+from tests.v1.graphs import project
 
 pytestmark = pytest.mark.judge
 
@@ -92,6 +98,24 @@ def test_opening_takes_in_what_was_written_meanwhile_and_once_only(url: str, for
             assert list(found["artifacts"]) == list(made.artifact_ids)
             assert [len(found[links]) for links in ("events", "attributions", "associations")] == [2, 2, 1]
             assert_log_is_whole(url, client)
+
+
+def test_the_lineage_graph_shows_what_they_wrote_and_what_was_made_of_it(
+    url: str, foreigner: Foreigner, tmp_path: Path
+) -> None:
+    with mdstore.connect(url) as client:
+        ours = Nodes(client)
+        made = foreigner.put_execution(artifacts=1)
+        used = event(made.artifact_ids[0], ours.executions[0], mlmd.Event.INPUT)
+        client.put_events(service.PutEventsRequest(events=[used]))
+    graph_url = f"sqlite:///{tmp_path / 'graph.db'}"
+    project(url, graph_url)
+    with closing(open_graph(graph_url)) as graph:
+        start = ExecutionNode(ExecutionId(made.execution_id))
+        found = graph.closure([start], Direction.DOWNSTREAM, limits=Limits())
+    assert [type(node).__name__ + str(node.id) for node in found.nodes] == [
+        f"ExecutionNode{made.execution_id}", f"ArtifactNode{made.artifact_ids[0]}", f"ExecutionNode{ours.executions[0]}",
+    ]  # fmt: skip
 
 
 def test_a_node_of_theirs_is_in_the_log_before_what_we_link_to_it(url: str, foreigner: Foreigner) -> None:
