@@ -114,8 +114,10 @@ def test_the_lineage_graph_shows_what_they_wrote_and_what_was_made_of_it(
         start = ExecutionNode(ExecutionId(made.execution_id))
         found = graph.closure([start], Direction.DOWNSTREAM, limits=Limits())
     assert [type(node).__name__ + str(node.id) for node in found.nodes] == [
-        f"ExecutionNode{made.execution_id}", f"ArtifactNode{made.artifact_ids[0]}", f"ExecutionNode{ours.executions[0]}",
-    ]  # fmt: skip
+        f"ExecutionNode{made.execution_id}",
+        f"ArtifactNode{made.artifact_ids[0]}",
+        f"ExecutionNode{ours.executions[0]}",
+    ]
 
 
 def test_a_node_of_theirs_is_in_the_log_before_what_we_link_to_it(url: str, foreigner: Foreigner) -> None:
