@@ -192,6 +192,24 @@ def test_a_text_that_is_not_utf_8_is_an_invalid_argument(client: Client, make: A
     assert not get_all(client, "artifact").artifacts
 
 
+@pytest.mark.parametrize("depth", [5, 45])
+def test_struct_types_may_be_nested(client: Client, depth: int) -> None:
+    sent = type_of("execution", "T")
+    inner = sent.input_type
+    for _ in range(depth):
+        inner = inner.list.element
+    inner.any.SetInParent()
+    sent.id = call(client, "PutExecutionType", execution_type=sent).type_id
+    assert call(client, "GetExecutionType", type_name="T").execution_type == sent
+
+
+def test_a_struct_type_with_a_text_that_is_not_utf_8_is_refused(client: Client) -> None:
+    sent = type_of("execution", "T")
+    sent.input_type.simple.CopyFrom(mlmd.ArtifactType.FromString(b"\x12\x02\xff\xfe"))
+    with pytest.raises(InvalidArgument, match="input_type"):
+        call(client, "PutExecutionType", execution_type=sent)
+
+
 class TestRowsThatAreThereAlready:
     """What the library or others left in a database is read as far as it can be."""
 

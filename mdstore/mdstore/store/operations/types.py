@@ -164,13 +164,25 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
     return type_id
 
 
+def _as_json(field: str, struct_type: mlmd.ArtifactStructType) -> str:
+    """As MLMD stores it, if it can be read back: a text that is not UTF-8, or too deep a nesting, cannot."""
+    try:
+        text = json_format.MessageToJson(struct_type, indent=None)
+        again = json_format.Parse(text, mlmd.ArtifactStructType())
+    except (json_format.Error, TypeError, ValueError) as error:
+        raise InvalidArgument(f"{field} cannot be stored: {error}") from error
+    if again != struct_type:
+        raise InvalidArgument(f"{field} cannot be stored so that it is read back the same: is every text UTF-8?")
+    return text
+
+
 def _create(tx: Transaction, kind: Kind, wanted: Any) -> int:
     input_type = output_type = None
     if kind is kinds.EXECUTION:
         if wanted.HasField("input_type"):
-            input_type = json_format.MessageToJson(wanted.input_type, indent=None)
+            input_type = _as_json("input_type", wanted.input_type)
         if wanted.HasField("output_type"):
-            output_type = json_format.MessageToJson(wanted.output_type, indent=None)
+            output_type = _as_json("output_type", wanted.output_type)
     description = wanted.description if wanted.HasField("description") else None
     external_id = wanted.external_id if wanted.HasField("external_id") else None
     (type_id,) = tx.create(
