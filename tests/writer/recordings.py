@@ -13,7 +13,7 @@ from mdstore_writer.observe import ObservedRun, Observer
 from mdstore_writer.records import ExecutionRecord, Records
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
-NAMES: Final = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+NAMES: Final = sorted(path.parent.name for path in EXAMPLES.glob("*/workflows.jsonl"))
 KINDS: Final = ("workflows", "pods", "workflowtaskresults")
 
 Event = Mapping[str, Any]
