@@ -53,6 +53,10 @@ class Server(ABC):
         """The URL of one of its databases, whether it is there or not."""
 
     @abstractmethod
+    def library_config(self, database: str) -> dict[str, Any]:
+        """The same for the C++ library: its `ConnectionConfig` as JSON."""
+
+    @abstractmethod
     def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements on a connection of its own; returns the rows of the last one."""
 
@@ -153,6 +157,17 @@ class PostgreSQLServer(Server):
     def url(self, database: str) -> str:
         return f"postgresql://mdstore:secret@127.0.0.1:{self.port}/{database}"
 
+    def library_config(self, database: str) -> dict[str, Any]:
+        return {
+            "postgresql": {
+                "hostaddr": "127.0.0.1",
+                "port": str(self.port),
+                "user": "mdstore",
+                "password": "secret",
+                "dbname": database,
+            }
+        }
+
     def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
         import psycopg
 
@@ -224,6 +239,17 @@ class MariaDBServer(Server):
 
     def url(self, database: str) -> str:
         return f"mysql://mdstore:secret@127.0.0.1:{self.port}/{database}"
+
+    def library_config(self, database: str) -> dict[str, Any]:
+        return {
+            "mysql": {
+                "host": "127.0.0.1",
+                "port": self.port,
+                "user": "mdstore",
+                "password": "secret",
+                "database": database,
+            }
+        }
 
     def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
         import pymysql

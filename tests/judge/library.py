@@ -38,9 +38,9 @@ class Library:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def open(self, path: str = "") -> None:
-        """Begin anew with this SQLite file, or with an empty store in memory."""
-        self._ask(open=path)
+    def open(self, where: str | dict[str, Any] = "") -> None:
+        """Begin anew with this SQLite file or `ConnectionConfig`, or with an empty store in memory."""
+        self._ask(open=where)
 
     def call(self, name: str, request: Any) -> tuple[str, str, Any]:
         """The code's name, the message, and the response (empty after an error)."""

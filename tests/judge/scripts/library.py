@@ -1,6 +1,7 @@
 """Answers calls with the real library, in this process: one JSON object a line in, one out, until the input ends.
 
-`{"open": PATH}` opens a SQLite file ("" is one in memory) in place of the one before. `{"method": NAME, "request":
+`{"open": PATH}` opens a SQLite file ("" is one in memory) in place of the one before; in place of a path, a
+`ConnectionConfig` as JSON names any database. `{"method": NAME, "request":
 BASE64}` calls; the answer has `code` (gRPC's number), `message` and `response` (base64).
 """
 
@@ -8,15 +9,19 @@ import base64
 import json
 import sys
 
+from google.protobuf import json_format
 from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_store as library
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 
-def opened(path):
+def opened(where):
     config = mlmd.ConnectionConfig()
-    config.sqlite.SetInParent()
-    if path:
-        config.sqlite.filename_uri = path
+    if isinstance(where, dict):
+        json_format.ParseDict(where, config)
+    else:
+        config.sqlite.SetInParent()
+        if where:
+            config.sqlite.filename_uri = where
     return library.CreateMetadataStore(config.SerializeToString(), mlmd.MigrationOptions().SerializeToString())
 
 
