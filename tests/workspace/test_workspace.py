@@ -40,7 +40,8 @@ def uv(*arguments: str, cwd: Path = ROOT) -> str:
     ("member", "packages"),
     [
         pytest.param("./mdstore", CLIENT_HALF, id="client"),
-        pytest.param("./mdstore[server]", ("mdstore",), id="mdstore"),
+        pytest.param("./mdstore[server]", ("mdstore.cli", "mdstore.server", "mdstore.store.store"), id="server"),
+        pytest.param("./mdstore[server,postgresql,mysql,otel]", ("mdstore",), id="extras"),
         pytest.param("./lineage", ("mdstore_lineage",), id="lineage"),
         pytest.param("./writer", ("mdstore_writer",), id="writer"),
         pytest.param("./graphql", ("mdstore_graphql",), id="graphql"),
