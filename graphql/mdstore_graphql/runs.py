@@ -96,7 +96,10 @@ class Run(MetadataNode, Node):
         first: First = DEFAULT_FIRST,
         after: After = None,
     ) -> Artifacts:
-        """Its artifacts: what it used and what it made."""
+        """The artifacts attributed to it: what it made, and what it used too if its writer attributes that.
+
+        All that it used and did not make itself is `inputArtifacts`.
+        """
         lists = info.context.loaders.artifact_lists
         where = await (filter or ArtifactFilter()).where(info)
         asked = question(where or NodeFilter(), order_by, first, after)
