@@ -1,5 +1,6 @@
 """For all tests: fast ones first, those that need a server only where it is, and in the strict form nothing skipped."""
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -8,6 +9,9 @@ from tests import needs
 from tests.databases.fixtures import empty_stores, mariadb, postgresql
 
 __all__ = ["empty_stores", "mariadb", "postgresql"]
+
+# A shell's background job ignores SIGINT, and so would all that tests start, which then could not show how it ends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
