@@ -53,7 +53,9 @@ class System:
         found = {}
         for pid in self.running.children():
             line = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
-            if called := re.search(r"-m mdstore (\w+)", line.stdout):
+            called = re.search(r"-m mdstore (\w+)", line.stdout)
+            # A child that was just forked still has its parent's command line.
+            if called and called[1] in SERVICES:
                 found[SERVICES[called[1]]] = pid
         return found
 
