@@ -72,7 +72,9 @@ class Server(ABC):
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), cwd=self.folder, stdout=log, stderr=log)
+            # It does not outlive the tests, however they end.
+            command = ["setpriv", "--pdeathsig=KILL", *self._command()]
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         until = time.monotonic() + STARTED_S
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > until:
@@ -108,14 +110,14 @@ class PostgreSQLServer(Server):
     def _prepare(self) -> None:
         self._programs = postgresql_programs()
         assert self._programs is not None
-        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
+        self._as = ["--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
         (self.folder / "password").write_text("secret")
         if self._as:
             for path in (self.folder, self.folder / "password"):
                 shutil.chown(path, "postgres", "postgres")
         made = subprocess.run(
             [
-                *self._as,
+                *(["setpriv", *self._as] if self._as else []),
                 str(self._programs / "initdb"),
                 *("-D", str(self.folder / "data"), "-U", "mdstore", "--no-sync"),
                 *("--pwfile", str(self.folder / "password"), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8"),

@@ -27,7 +27,7 @@ def example() -> World:
             **times(n),
         }
         node = Node(
-            fields=fields, properties={(True, "c"): ("int_value", n * 10), (True, "big"): ("int_value", 2**40 + n)}
+            fields=fields, properties={(True, "c"): ("int_value", n * 10), (True, "big"): ("int_value", 2**30 + n)}
         )
         if n % 3 == 0:
             node.properties[False, "i"] = ("int_value", n)

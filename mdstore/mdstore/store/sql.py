@@ -12,14 +12,14 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, ColumnElement, Table, bindparam
+from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, literal
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.dialects.postgresql.base import PGIdentifierPreparer
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.types import Boolean
+from sqlalchemy.types import Boolean, String
 
 from mdstore.errors import InvalidArgument
 from mdstore.store.tables import is_text
@@ -84,6 +84,35 @@ def _postgresql_one_of(element: OneOf, compiler: SQLCompiler, **kw: Any) -> str:
 def _mysql_one_of(element: OneOf, compiler: SQLCompiler, **kw: Any) -> str:
     # The driver writes the list with its parentheses.
     return f"{compiler.process(element.column, **kw)} IN {compiler.process(element.parameter, **kw)}"
+
+
+class _ByCodePoint(ColumnElement[str]):
+    inherit_cache = True
+    type = String()
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        self.column = column
+
+
+def by_code_point(text: ColumnElement[Any] | str) -> ColumnElement[str]:
+    """A text that is compared with another such one by their code points, whatever the database is set to."""
+    return _ByCodePoint(literal(text) if isinstance(text, str) else text)
+
+
+@compiles(_ByCodePoint, "sqlite")
+def _sqlite_by_code_point(element: _ByCodePoint, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.column, **kw)
+
+
+@compiles(_ByCodePoint, "postgresql")
+def _postgresql_by_code_point(element: _ByCodePoint, compiler: SQLCompiler, **kw: Any) -> str:
+    return f'({compiler.process(element.column, **kw)} COLLATE "C")'
+
+
+@compiles(_ByCodePoint, "mysql")
+def _mysql_by_code_point(element: _ByCodePoint, compiler: SQLCompiler, **kw: Any) -> str:
+    # A parameter is in the connection's character set, a column in its own.
+    return f"CAST(CONVERT({compiler.process(element.column, **kw)} USING utf8mb4) AS BINARY)"
 
 
 class Values(tuple[Any, ...]):

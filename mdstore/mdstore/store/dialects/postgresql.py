@@ -168,6 +168,8 @@ class PostgreSQL(Dialect):
 def _set_up(connection: Any, _record: object) -> None:
     # One type for all integers: the statements of small and large numbers are then the same prepared one.
     connection.adapters.register_dumper(int, Int8Dumper)
+    # Joins of this many tables, which only filters have, would be planned for seconds.
+    connection.execute("SET geqo_threshold = 8")
     connection.prepare_threshold = 1
     connection.prepared_max = 400
 

@@ -104,7 +104,8 @@ class Renderer:
             return found
         if self.dialect == "postgresql":
             return Fragment("(", found, ' COLLATE "C")')
-        return Fragment("CAST(", found, " AS BINARY)")
+        # A parameter is in the connection's character set, a column in its own.
+        return Fragment("CAST(CONVERT(", found, " USING utf8mb4) AS BINARY)")
 
     def wide(self, expression: Expression) -> Piece:
         """An operand of arithmetic: an integer that does not end at 32 or 64 bits."""
@@ -206,7 +207,8 @@ def _like(renderer: Renderer, call: Call) -> Piece:
         case "postgresql":
             return Fragment("(lower(", text, ' COLLATE "C") LIKE lower(', pattern, " COLLATE \"C\") ESCAPE '\\')")
         case "mysql":
-            return Fragment("(", text, " LIKE ", pattern, " ESCAPE '\\\\')")
+            # Whatever the column's collation takes for the same.
+            return Fragment("(lower(", text, ") LIKE lower(", pattern, ") ESCAPE '\\\\')")
         case _:
             return Fragment("(", text, " LIKE ", pattern, " ESCAPE '\\')")
 

@@ -18,7 +18,7 @@ from mdstore.store import tables
 from mdstore.store.filters import NodeFilter, OrderBy
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import nodes
-from mdstore.store.sql import compile_text
+from mdstore.store.sql import by_code_point, compile_text
 from mdstore.store.transaction import Row, Transaction
 from mdstore.vocabulary import Property
 
@@ -69,8 +69,8 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
         pattern = _like(where.name_contains)
         found.append(
             or_(
-                table.name.like(pattern, escape="\\"),
-                _has_property(kind, Property.DISPLAY_NAME, values.like(pattern, escape="\\")),
+                table.name.ilike(pattern, escape="\\"),
+                _has_property(kind, Property.DISPLAY_NAME, values.ilike(pattern, escape="\\")),
             )
         )
     if where.states:
@@ -84,7 +84,10 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
             found.append(table.uri.in_(where.uris))
         if where.uri_prefix:
             # A range and not LIKE, which ignores case and so no index would serve it.
-            found.append(and_(table.uri >= where.uri_prefix, table.uri < where.uri_prefix + "\U0010ffff"))
+            uri = by_code_point(table.uri)
+            found.append(
+                and_(uri >= by_code_point(where.uri_prefix), uri < by_code_point(where.uri_prefix + "\U0010ffff"))
+            )
     if where.in_contexts:
         found.append(table.id.in_(_members(kind, where.in_contexts, children_too=where.in_children_too)))
     for name, wanted in where.custom_properties.items():
@@ -92,9 +95,9 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
     for name, (at_least, less_than) in where.custom_property_ranges.items():
         bounds = []
         if at_least is not None:
-            bounds.append(values >= at_least)
+            bounds.append(by_code_point(values) >= by_code_point(at_least))
         if less_than is not None:
-            bounds.append(values < less_than)
+            bounds.append(by_code_point(values) < by_code_point(less_than))
         if bounds:
             found.append(_has_property(kind, name, *bounds))
     if where.created_from_ms is not None:
