@@ -116,16 +116,20 @@ class Writer:
     def _open(self) -> None:
         name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         path = self._folder / name
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        # It gets its name, and its lock with it, once its first line is there: whoever is killed here leaves no spool.
+        unnamed = path.with_suffix(".new")
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
-            _lock(descriptor, path)
+            _lock(descriptor, unnamed)
             first = {"format": _MAGIC, "store": self._store, "started_ms": time.time_ns() // 1_000_000}
             line = json.dumps(first).encode() + b"\n"
             _write(descriptor, line)
             os.fsync(descriptor)
+            unnamed.rename(path)
             _sync_folder(self._folder)
         except OSError:
             os.close(descriptor)
+            unnamed.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
         self._descriptor, self._end, self.path = descriptor, len(line), path
