@@ -92,9 +92,9 @@ def test_what_the_client_writes_is_in_graphql(demo: System) -> None:
 def test_lineage_reaches_from_what_the_client_wrote_into_what_the_writer_wrote(demo: System) -> None:
     query = """query ($uri: String!) { artifact(uri: $uri) { lineage { truncated runs { name } } } }"""
     found = demo.eventually(
-        lambda: demo.ask(query, uri="s3://acme/models/tuned.csv")["artifact"]["lineage"],
-        lambda lineage: len(lineage["runs"]) > 1,
-    )
+        lambda: demo.ask(query, uri="s3://acme/models/tuned.csv")["artifact"],
+        lambda artifact: artifact is not None and len(artifact["lineage"]["runs"]) > 1,
+    )["lineage"]
 
     assert found["truncated"] is False
     assert {"tuning-nov20", "churn-train-nov18", "customers-data-nov18"} <= {run["name"] for run in found["runs"]}
