@@ -17,7 +17,8 @@ API_PORT=6443
 ETCD_PORT=23790
 S3_PORT=7070
 S3_KEY=testkey S3_SECRET=testsecret
-NS=pipelines # where Argo's controller runs workflows
+NS=pipelines # where the tests' own workflows run
+KFP_NS=kubeflow
 PIDS=$T/pids
 LOGS=$T/logs
 export KUBECONFIG=$T/admin.kubeconfig
@@ -28,7 +29,8 @@ version() { awk -v module="$2" '$1 == module { print $2; exit }' "$HERE/$1/go.mo
 KUBERNETES=$CACHE/kubernetes-$(version kubernetes k8s.io/kubernetes)-$(digest kubernetes)
 ARGO=$CACHE/argo-$(version argo github.com/argoproj/argo-workflows/v3)-$(digest argo)
 VERSITYGW=$CACHE/versitygw-$(version versitygw github.com/versity/versitygw)-$(digest versitygw)
-IMAGES=$CACHE/images-$(digest images argo)
+KFP=$CACHE/kfp-$(version kfp github.com/kubeflow/pipelines)-$(digest kfp)
+IMAGES=$CACHE/images-$(digest images argo kfp)
 KUBE=$KUBERNETES/kube # etcd, the API server, controllers, scheduler, kubelet, kube-proxy and kubectl in one binary
 
 now() { date +%s.%N; }
@@ -48,6 +50,23 @@ spawn() {
   local name=$1; shift
   setsid "$@" >"$LOGS/$name.log" 2>&1 </dev/null &
   echo $! >"$PIDS/$name.pid"
+}
+
+CTR() { ctr -a "$T/containerd.sock" -n k8s.io "$@"; }
+
+# import_images NAME...: bring images of ours into containerd, unless they are there.
+import_images() {
+  local image
+  for image; do
+    CTR images ls -q | grep -qx "localhost/$image:1" || CTR images import "$IMAGES/$image.tar" >>"$LOGS/images.log" 2>&1
+  done
+}
+
+# manifest NAME NAMESPACE: a file of manifests/ with this cluster's names and addresses in it.
+manifest() {
+  sed -e "s/@NS@/$2/g" -e "s/@NODE@/$NODE_IP/g" -e "s/@S3@/$NODE_IP:$S3_PORT/g" \
+    -e "s/@S3KEY@/$S3_KEY/g" -e "s/@S3SECRET@/$S3_SECRET/g" -e "s/@DATABASE_PORT@/${DATABASE_PORT-}/g" \
+    "$HERE/manifests/$1.yaml"
 }
 
 alive() { local pid; pid=$(cat "$PIDS/$1.pid" 2>/dev/null) && [ -d "/proc/$pid" ]; }

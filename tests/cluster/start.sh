@@ -98,11 +98,8 @@ spawn scheduler "$KUBE" kube-scheduler --kubeconfig="$T/scheduler.kubeconfig" \
   --bind-address=127.0.0.1 --leader-elect=false --profiling=false
 
 # --- kubelet
-CTR() { ctr -a "$T/containerd.sock" -n k8s.io "$@"; }
 wait_for 30 containerd ctr -a "$T/containerd.sock" version
-for image in pause busybox argoexec; do
-  CTR images ls -q | grep -qx "localhost/$image:1" || CTR images import "$IMAGES/$image.tar" >>"$LOGS/images.log" 2>&1
-done
+import_images pause busybox argoexec
 say containerd ready, images imported
 cat >"$T/kubelet.yaml" <<C
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -162,17 +159,8 @@ node_ready() { # and said so by this kubelet: a Node object of an earlier start 
 wait_for 60 "node Ready" node_ready; say node ready
 wait_for 30 "the default service account" K -n default get serviceaccount default
 
-# --- Argo: minimal CRDs and Roles from its own module, what they leave open from manifests/
+# --- Argo's CRDs, the minimal ones of its own module, and a controller for the tests' own workflows
 K apply --server-side -k "$ARGO/crds" >"$LOGS/crds.log" 2>&1
-K create namespace $NS --dry-run=client -o yaml | K apply -f - >/dev/null
-K -n $NS apply -f "$ARGO/roles" >/dev/null
-for manifest in argo writer; do
-  sed -e "s/@NS@/$NS/g" -e "s/@S3@/$NODE_IP:$S3_PORT/g" -e "s/@S3KEY@/$S3_KEY/g" -e "s/@S3SECRET@/$S3_SECRET/g" \
-    "$HERE/manifests/$manifest.yaml" | K apply -f - >/dev/null
-done
 K wait --for=condition=Established --timeout=30s crd/workflows.argoproj.io crd/workflowtaskresults.argoproj.io >/dev/null
-LEADER_ELECTION_DISABLE=true DEFAULT_REQUEUE_TIME=2s \
-  spawn argo-controller "$ARGO/workflow-controller" --kubeconfig "$T/argo.kubeconfig" --namespaced \
-  --executor-image localhost/argoexec:1 --executor-image-pull-policy IfNotPresent --qps 50 --burst 100
-wait_for 30 "Argo's controller" grep -q "Starting Workflow Controller\|Manager initialized" "$LOGS/argo-controller.log"
+"$HERE/start-argo.sh" $NS
 say "up: $HERE/in.sh runs commands in it"

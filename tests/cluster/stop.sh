@@ -17,15 +17,13 @@ end() { # SECONDS NAME...: SIGTERM to all, SIGKILL to those still there after SE
   done
 }
 
-CTR() { ctr -a "$T/containerd.sock" -n k8s.io "$@"; }
-
-end 5 argo-controller proxy kubelet scheduler controller-manager
+end 5 argo-$NS argo-$KFP_NS proxy kubelet scheduler controller-manager
 if alive containerd; then
   for c in $(CTR tasks ls -q 2>/dev/null); do CTR tasks kill -s KILL -a "$c" >/dev/null 2>&1; done; sleep 0.5
   for c in $(CTR tasks ls -q 2>/dev/null); do CTR tasks rm -f "$c" >/dev/null 2>&1; done
   for c in $(CTR containers ls -q 2>/dev/null); do CTR containers rm "$c" >/dev/null 2>&1; done
 fi
-end 2 apiserver s3 # the API server would take up to 10 s for its graceful end
+end 2 apiserver s3 s3-minio # the API server would take up to 10 s for its graceful end
 end 5 containerd etcd
 awk '{ print $5 }' /proc/self/mountinfo | grep "^$T/" | sort -r | while read -r mount; do umount -l "$mount" 2>/dev/null; done
 ip netns del "$NETNS" 2>/dev/null

@@ -1,6 +1,7 @@
 #!/bin/bash
 # images/build.sh OUT: the cluster's images from nothing: pause (a static program of our own), busybox (Debian's
-# busybox-static) and argoexec (our build), as archives that `ctr images import` takes.
+# busybox-static), argoexec, and for Kubeflow Pipelines its own parts and a Python for its steps; as archives that
+# `ctr images import` takes.
 set -eu
 OUT=$1
 . "$(dirname "$0")/../env.sh"
@@ -23,3 +24,9 @@ busybox_root "$roots/busybox"
 image "$OUT/busybox.tar" localhost/busybox:1 --root "$roots/busybox" --cmd sh
 busybox_root "$roots/argoexec"; cp "$ARGO/argoexec" "$roots/argoexec/bin/argoexec"
 image "$OUT/argoexec.tar" localhost/argoexec:1 --root "$roots/argoexec" --entrypoint argoexec
+busybox_root "$roots/kfp"; cp "$KFP/driver" "$KFP/launcher-v2" "$roots/kfp/bin"
+image "$OUT/kfp.tar" localhost/kfp:1 --root "$roots/kfp"
+busybox_root "$roots/kfp-api"; cp "$KFP/apiserver" "$roots/kfp-api/bin"; cp "$KFP/persistence" "$roots/kfp-api/bin/persistence_agent"
+image "$OUT/kfp-api.tar" localhost/kfp-api:1 --root "$roots/kfp-api"
+busybox_root "$roots/python"; "$HERE/images/python.sh" "$roots/python"
+image "$OUT/python.tar" localhost/python:1 --root "$roots/python"
