@@ -21,6 +21,7 @@ from mdstore.store.operations import (
     listing,
     lists,
     nodes,
+    putting,
     subgraph,
     types,
     writing,
@@ -79,7 +80,7 @@ def _get_types_by_external_ids(kind: Kind, name: str, tx: Transaction, request: 
 
 def _put_nodes(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
     guarded = kind is ARTIFACT and request.options.abort_if_latest_updated_time_changed
-    ids = nodes.put(
+    ids = putting.put(
         tx, kind, getattr(request, kind.nodes_field), mask=frozenset(request.update_mask.paths), guarded=guarded
     )
     return _response(name, **{f"{kind.label}_ids": ids})

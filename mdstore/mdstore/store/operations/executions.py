@@ -5,7 +5,7 @@ from typing import Any
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION
-from mdstore.store.operations import links, nodes, types
+from mdstore.store.operations import links, nodes, putting, types
 from mdstore.store.transaction import Transaction
 from mdstore.wire import mlmd, service
 
@@ -53,13 +53,13 @@ def _nodes(request: service.PutExecutionRequest) -> Iterator[Any]:
 
 
 def _put_one(tx: Transaction, execution: mlmd.Execution, *, force_update_time: bool) -> int:
-    stored = nodes.read_for_update(tx, EXECUTION, [execution])
-    declared = nodes.declarations_for(tx, EXECUTION, [execution], stored)
+    stored = putting.read_for_update(tx, EXECUTION, [execution])
+    declared = putting.declarations_for(tx, EXECUTION, [execution], stored)
     if execution.HasField("id"):
-        nodes.update_nodes(tx, EXECUTION, [execution], stored, declared, force_update_time=force_update_time)
+        putting.update_nodes(tx, EXECUTION, [execution], stored, declared, force_update_time=force_update_time)
         return execution.id
-    nodes.check_new(EXECUTION, execution, declared)
-    return nodes.create(tx, EXECUTION, [execution], declared)[0]
+    putting.check_new(EXECUTION, execution, declared)
+    return putting.create(tx, EXECUTION, [execution], declared)[0]
 
 
 def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> list[int]:
@@ -98,7 +98,7 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
                 first_of[artifact.external_id] = position
         slots.append(len(wanted))
         wanted.append(artifact)
-    ids = nodes.put(tx, ARTIFACT, wanted)
+    ids = putting.put(tx, ARTIFACT, wanted)
     result: list[int] = []
     updates: list[mlmd.Artifact] = []
     for position, pair in enumerate(pairs):
@@ -114,7 +114,7 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
         else:
             result.append(pair.event.artifact_id)
     if updates:
-        nodes.put(tx, ARTIFACT, updates)
+        putting.put(tx, ARTIFACT, updates)
     return result
 
 
@@ -144,8 +144,8 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
     """
     if not contexts:
         return []
-    stored = nodes.read_for_update(tx, CONTEXT, contexts)
-    declared = nodes.declarations_for(tx, CONTEXT, contexts, stored)
+    stored = putting.read_for_update(tx, CONTEXT, contexts)
+    declared = putting.declarations_for(tx, CONTEXT, contexts, stored)
     known = nodes.ids_by_type_and_name(
         tx, CONTEXT, [(context.type_id, context.name) for context in contexts if not context.HasField("id")]
     )
@@ -153,7 +153,7 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
     new: dict[tuple[int, str], mlmd.Context] = {}
 
     def make_new() -> None:
-        made.update(zip(new, nodes.create(tx, CONTEXT, list(new.values()), declared), strict=True))
+        made.update(zip(new, putting.create(tx, CONTEXT, list(new.values()), declared), strict=True))
         known.update(made)
         new.clear()
 
@@ -172,7 +172,7 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
         if context.HasField("id"):
             # Contexts are worked off in their order, since this one may take a name or set one free.
             make_new()
-            nodes.update_nodes(tx, CONTEXT, [context], stored, declared)
+            putting.update_nodes(tx, CONTEXT, [context], stored, declared)
             known = {name: there for name, there in known.items() if there != context.id} | {key: context.id}
             ids.append(context.id)
         elif key in known or key in new:
@@ -182,7 +182,7 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
                 )
             ids.append(known.get(key, key))
         else:
-            nodes.check_new(CONTEXT, context, declared)
+            putting.check_new(CONTEXT, context, declared)
             new[key] = context
             ids.append(key)
     make_new()

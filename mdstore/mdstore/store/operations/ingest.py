@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
-from mdstore.store.operations import links, nodes, types, uses
+from mdstore.store.operations import links, nodes, putting, types, uses
 from mdstore.store.operations.documents import put_documents
 from mdstore.store.properties import check_text
 from mdstore.store.sql import OneOf, Statement, values
@@ -250,11 +250,11 @@ def _merge_all(
             resolver.add(node, found, record.type or record.key.type)
         _merge(kind, node, record)
         slots.append(found)
-    declared = nodes.declarations_for(tx, kind, new, stored)
-    nodes.update_nodes(tx, kind, list(merged.values()), stored, declared)
+    declared = putting.declarations_for(tx, kind, new, stored)
+    putting.update_nodes(tx, kind, list(merged.values()), stored, declared)
     for node in new:
-        nodes.check_new(kind, node, declared)
-    ids = nodes.create(tx, kind, new, declared)
+        putting.check_new(kind, node, declared)
+    ids = putting.create(tx, kind, new, declared)
     resolver.settle(ids)
     return [_settled(found, ids) for found in slots]
 

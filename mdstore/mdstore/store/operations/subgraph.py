@@ -5,7 +5,7 @@ from typing import Any
 
 from mdstore.errors import InvalidArgument, OutOfRange
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
-from mdstore.store.operations import links, nodes, types
+from mdstore.store.operations import links, nodes, putting, types
 from mdstore.store.operations.executions import put_contexts
 from mdstore.store.transaction import Transaction
 from mdstore.wire import mlmd, service
@@ -31,8 +31,8 @@ def put_lineage_subgraph(
     if options.reuse_artifact_if_already_exist_by_external_id:
         artifacts = _reused(tx, artifacts)
     executions = _with_types(EXECUTION, request.executions)
-    artifact_ids = nodes.put(tx, ARTIFACT, artifacts)
-    execution_ids = nodes.put(tx, EXECUTION, executions)
+    artifact_ids = putting.put(tx, ARTIFACT, artifacts)
+    execution_ids = putting.put(tx, EXECUTION, executions)
     context_ids = put_contexts(tx, request.contexts, reuse=options.reuse_context_if_already_exist, force_reuse=False)
     events = [_event(edge, artifact_ids, execution_ids) for edge in request.event_edges]
     # The library takes an event between nodes that are not there, and the row then breaks its readers.

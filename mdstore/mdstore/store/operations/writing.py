@@ -7,7 +7,7 @@ from mdstore.errors import FailedPrecondition, InvalidArgument
 from mdstore.store import change_log
 from mdstore.store.kinds import KINDS, Kind
 from mdstore.store.operations import nodes as storing
-from mdstore.store.operations import references
+from mdstore.store.operations import putting, references
 from mdstore.store.transaction import Transaction
 from mdstore.wire import nodes
 
@@ -25,7 +25,7 @@ def write(tx: Transaction, request: nodes.WriteRequest) -> nodes.WriteResponse:
     response = nodes.WriteResponse()
     for kind in KINDS:
         getattr(response, f"{kind.label}_ids").extend(
-            storing.put(
+            putting.put(
                 tx,
                 kind,
                 getattr(request, kind.nodes_field),
