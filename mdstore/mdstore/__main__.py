@@ -2,14 +2,16 @@
 
 import os
 import sys
-from typing import Final
 
-COMPLETING: Final = "_MDSTORE_COMPLETE"
+COMPLETING = "_MDSTORE_COMPLETE"
 """Set by the shell when it asks for completions."""
 
 
 def main() -> None:
     """Run the subcommand that the command line names."""
+    from mdstore.cli import interrupt  # noqa: PLC0415 - before anything else, which is slow
+
+    interrupt.leaving_at_once()
     try:
         import typer  # noqa: F401, PLC0415 - looked for, because a pipeline step installs the client alone
     except ImportError:

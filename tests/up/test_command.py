@@ -1,7 +1,9 @@
 """The `mdstore` command itself: help, unknown words, and how it ends when it cannot begin."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,30 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
     slow = {"grpc", "pydantic", "rich", "sqlalchemy", "strawberry", "fastapi", "kubernetes", "structlog", "asyncio"}
     assert not imported & slow
     assert not {name for name in imported if name.startswith("mdstore_")}
+
+
+@pytest.mark.parametrize("seen", ["typer.main", "mdstore.cli.app", "structlog", "grpc", "sqlalchemy.sql"])
+def test_ctrl_c_while_the_command_starts_ends_it_with_130_and_without_a_word(seen: str, tmp_path: Path) -> None:
+    command = ["-m", "mdstore", "serve", "--database", f"sqlite:///{tmp_path}/db", "--grpc-port", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-P", "-X", "importtime", *command], stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stderr is not None
+        # Python names each module once it is imported, so that this is no matter of how fast the machine is.
+        for line in started.stderr:
+            if line.rsplit("|", 1)[-1].strip() == seen:
+                break
+        else:
+            pytest.fail(f"{seen} was not imported")
+        started.send_signal(signal.SIGINT)
+        words = [line for line in started.stderr if not line.startswith("import time:")]
+    assert (started.returncode, words) == (130, [])
+
+
+def test_ctrl_c_in_a_block_that_must_be_left_in_order_is_not_seen_either() -> None:
+    with pytest.raises(SystemExit) as ended, one_line_exits():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
 
 
 def test_an_unknown_command_is_refused_with_exit_code_2() -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from mdstore.cli import interrupt
 from mdstore.cli.exits import CannotStart
 from mdstore.client.connect import connect
 from mdstore_writer import quarantine as quarantined
@@ -70,6 +71,7 @@ def _bar(folders: list[Path]) -> Iterator[replaying.Progress]:
     from rich.console import Console  # noqa: PLC0415 (importing it takes as long as a small replay)
     from rich.progress import Progress  # noqa: PLC0415
 
+    interrupt.unwinding()  # a bar hides the cursor
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("replaying", total=sum(map(replaying.count_lines, folders)))
         yield lambda lines: progress.advance(task, lines)

@@ -7,8 +7,8 @@
 - settings that pydantic refuses: each by its flag and its environment variable;
 - an `OSError` that names a file or an address that is taken: what the machine refused.
 
-Everything else is a fault of ours and keeps its traceback. A command that fails halfway in a way that scripts should
-tell apart ends with `typer.Exit(code)`.
+Ctrl-C ends it without a word and with 130. Everything else is a fault of ours and keeps its traceback. A command that
+fails halfway in a way that scripts should tell apart ends with `typer.Exit(code)`.
 """
 
 import errno
@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+
+from mdstore.cli import interrupt
 
 CANNOT_START: Final = 2
 """The exit code of a command that was asked for something that cannot work as it is."""
@@ -28,7 +30,7 @@ class CannotStart(Exception):
 
 @contextmanager
 def one_line_exits() -> Iterator[None]:
-    """Turn the errors above, raised inside, into one line on stderr and `SystemExit(2)`."""
+    """Turn the errors above, raised inside, into one line on stderr and `SystemExit(2)`, Ctrl-C into one with 130."""
     try:
         yield
     except Exception as error:
@@ -37,6 +39,8 @@ def one_line_exits() -> Iterator[None]:
             raise
         print(f"mdstore: {line}", file=sys.stderr)  # noqa: T201 - a command's last words are not a log event
         raise SystemExit(CANNOT_START) from None
+    except KeyboardInterrupt:
+        raise SystemExit(interrupt.EXIT_CODE) from None
 
 
 def explain(error: Exception) -> str | None:

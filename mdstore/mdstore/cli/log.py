@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from mdstore.cli import interrupt
 from mdstore.cli.exits import CannotStart
 from mdstore.client.connect import connect
 from mdstore.wire import changes
@@ -121,6 +122,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console  # noqa: PLC0415 (importing it takes as long as a small log)
     from rich.progress import Progress  # noqa: PLC0415
 
+    interrupt.unwinding()  # a bar hides the cursor
     with Progress(console=Console(stderr=True)) as bar:
         task: Any = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of or None)

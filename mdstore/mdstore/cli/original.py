@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mdstore.cli import exits
+from mdstore.cli import exits, interrupt
 
 if TYPE_CHECKING:
     from mdstore.server.original import Start
@@ -23,6 +23,7 @@ LONGEST_WAIT_S: Final = 5.0
 
 def main() -> None:
     """Answer calls until stopped."""
+    interrupt.leaving_at_once()
     with exits.one_line_exits():
         if {"--help", "-help", "-h"} & set(sys.argv[1:]):
             _help()
