@@ -5,13 +5,10 @@ import sys
 from typing import Any
 
 import pytest
-import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import mdstore
-from mdstore.cli.delete import delete as delete_command
 from mdstore.client.client import Client
 from mdstore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from mdstore.wire import mlmd, nodes, service
@@ -243,24 +240,6 @@ def test_whatever_is_deleted_the_log_adds_up_to_what_is_there(
         for kind in KINDS:
             assert [found.id for found in getattr(call(client, f"Get{kind.title()}s"), f"{kind}s")] == there[kind]
         assert of_log(client) == of_tables(client)
-
-
-def test_the_command_says_what_goes_and_deletes_it(on_sqlite: Client, url: str) -> None:
-    chain = Chain(on_sqlite)
-    command = typer.Typer()
-    command.command()(delete_command)
-    arguments = ["--store", url, "--artifact", str(chain.a[0]), "--execution", str(chain.e[0])]
-    said = CliRunner().invoke(command, [*arguments, "--dry-run"]).output
-    assert "would go: 1 artifacts, 1 executions, 2 events, 1 attributions, 1 associations" in said
-    assert f"was made from it: 2 artifacts ({chain.a[1]}, {chain.a[2]}), 1 executions ({chain.e[1]})" in said
-    assert len(get(on_sqlite, "artifact", chain.a)) == 3
-    refused = CliRunner().invoke(command, [*arguments, "--keep-used"])
-    assert isinstance(refused.exception, FailedPrecondition)
-    result = CliRunner().invoke(command, [*arguments, "--reason", "test"])
-    assert "deleted: 1 artifacts" in result.output
-    assert [found.id for found in get(on_sqlite, "artifact", chain.a)] == chain.a[1:]
-    assert followed(on_sqlite)[-1].changes.deleted_artifacts[0].reason == "test"
-    assert CliRunner().invoke(command, ["--store", url]).exit_code != 0
 
 
 _KILLED = """

@@ -33,6 +33,7 @@ OWN: Final[Mapping[str, OwnCommand]] = {
     "delete": OwnCommand(
         "mdstore.cli.delete", "delete", "Delete artifacts, executions, contexts; or say what that takes.", logs=False
     ),
+    "hold": OwnCommand("mdstore.cli.hold", "app", "Keep nodes from being deleted; release, list them.", logs=False),
     "log": OwnCommand("mdstore.cli.log", "app", "Check, show and compact a store's change log.", logs=False),
     "spool": OwnCommand("mdstore.cli.spool", "app", "Show or send what steps logged while their store was away."),
     "upgrade": OwnCommand("mdstore.cli.upgrade", "upgrade", "Upgrade a database of an older MLMD schema.", logs=False),

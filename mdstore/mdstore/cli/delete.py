@@ -1,45 +1,41 @@
 """`mdstore delete`: take nodes away, or say first what would go with them."""
 
-import getpass
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from mdstore.cli.exits import CannotStart
+from mdstore.cli import named
 from mdstore.client.connect import connect
 from mdstore.wire import nodes
 
 
 def delete(
-    store: Annotated[str, typer.Option("--store", metavar="URL", help="grpc://HOST:PORT, or the database's URL.")],
-    artifact: Annotated[list[int] | None, typer.Option(help="The id of an artifact; again for more.")] = None,
-    execution: Annotated[list[int] | None, typer.Option(help="The id of an execution; again for more.")] = None,
-    context: Annotated[list[int] | None, typer.Option(help="The id of a context; again for more.")] = None,
+    store: named.StoreUrl,
+    artifact: named.Artifacts = None,
+    execution: named.Executions = None,
+    context: named.Contexts = None,
     reason: Annotated[str, typer.Option(help="Why, for the change log.")] = "",
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, say what would go.")] = False,
     keep_used: Annotated[
         bool, typer.Option("--keep-used", help="Refuse when anything that stays was made from what goes.")
     ] = False,
+    as_json: named.AsJson = False,
 ) -> None:
     """Delete nodes with their properties, events and memberships, in one transaction."""
-    refs = [
-        nodes.NodeRef(kind=kind, id=node_id)
-        for kind, ids in ((nodes.ARTIFACT, artifact), (nodes.EXECUTION, execution), (nodes.CONTEXT, context))
-        for node_id in ids or ()
-    ]
-    if not refs:
-        raise CannotStart("delete what? Name nodes with --artifact ID, --execution ID or --context ID")
     request = nodes.DeleteNodesRequest(
-        nodes=refs,
+        nodes=named.refs("delete", artifact, execution, context),
         dry_run=dry_run,
-        actor=getpass.getuser(),
+        actor=named.user(),
         reason=reason,
         only_without_downstream=keep_used,
     )
     with connect(store) as client:
         response = client.delete_nodes(request)
+    if as_json:
+        typer.echo(named.as_json(response))
+        return
     typer.echo(_told(response.impact, "would go" if dry_run else "deleted"))
     if not dry_run:
         typer.echo(f"in commit {response.seq}")
@@ -60,8 +56,7 @@ def _told(impact: nodes.Impact, what: str) -> str:
     if impact.contexts_touched:
         lines.append(f"contexts that lose members: {impact.contexts_touched}{_some(impact.context_ids)}")
     lines += [
-        f"held by {held.name!r}: {('execution', 'artifact', 'context')[held.kind]} {held.id}"
-        + (f" ({held.reason})" if held.reason else "")
+        f"held by {held.name!r}: {named.HELD_KINDS[held.kind]} {held.id}" + (f" ({held.reason})" if held.reason else "")
         for held in impact.holds
     ]
     return "\n".join(lines)

@@ -1,17 +1,18 @@
 """`mdstore log`: is a store's change log whole, and what does it say?"""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
+from google.protobuf.message import Message
 
-from mdstore.cli import interrupt
+from mdstore.cli import interrupt, named
 from mdstore.cli.exits import CannotStart
 from mdstore.client.connect import connect
-from mdstore.wire import changes
+from mdstore.wire import changes, nodes
 
 BROKEN: Final = 1
 """Exit code when the log is not whole."""
@@ -48,7 +49,7 @@ def verify(database: Database) -> None:
 
 @app.command()
 def show(
-    store: Annotated[str, typer.Option("--store", metavar="URL", help="grpc://HOST:PORT, or the database's URL.")],
+    store: named.StoreUrl,
     from_seq: Annotated[int, typer.Option("--from", help="The first position to show.")] = 1,
     limit: Annotated[int, typer.Option(help="At most so many commits; 0 for all.")] = 20,
     *,
@@ -63,6 +64,39 @@ def show(
                 shown += 1
                 if shown == limit:
                     return
+
+
+@app.command()
+def history(
+    store: named.StoreUrl,
+    artifact: Annotated[int | None, typer.Option(metavar="ID", help="An artifact's id.")] = None,
+    execution: Annotated[int | None, typer.Option(metavar="ID", help="An execution's id.")] = None,
+    context: Annotated[int | None, typer.Option(metavar="ID", help="A context's id.")] = None,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What it was after each commit, as JSON, a line each.")
+    ] = False,
+) -> None:
+    """Say which commits changed one node, also one that was deleted: when, who, and what changed."""
+    given = [
+        (kind, node_id)
+        for kind, node_id in ((nodes.ARTIFACT, artifact), (nodes.EXECUTION, execution), (nodes.CONTEXT, context))
+        if node_id is not None
+    ]
+    if len(given) != 1:
+        raise CannotStart("whose history? Name one node with --artifact ID, --execution ID or --context ID")
+    request = nodes.HistoryRequest(kind=given[0][0], id=given[0][1])
+    before: dict[str, Any] = {}
+    with connect(store) as client:
+        while True:
+            response = client.history(request)
+            for entry in response.entries:
+                after = _image(entry)
+                typer.echo(_as_json(entry) if as_json else _step(entry, before, after))
+                before = after
+            if not response.has_more:
+                return
+            request.after_seq = response.entries[-1].seq
 
 
 @app.command()
@@ -96,21 +130,48 @@ def compact(
     )
 
 
-def _line(commit: changes.Commit) -> str:
+def _head(commit: changes.Commit | nodes.HistoryEntry) -> str:
     at = datetime.fromtimestamp(commit.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    who = f"{commit.origin} {commit.actor}".rstrip()
+    return f"{commit.seq:>8}  {at}  {f'{commit.origin} {commit.actor}'.rstrip():<12}"
+
+
+def _line(commit: changes.Commit) -> str:
     counts = [
         f"{len(value)} {field.name.replace('_', ' ')}"
         for field, value in commit.changes.ListFields()
         if not field.name.startswith("created_")
     ]
-    return f"{commit.seq:>8}  {at}  {who:<12}  {', '.join(counts) or '-'}"
+    return f"{_head(commit)}  {', '.join(counts) or '-'}"
 
 
-def _as_json(commit: changes.Commit) -> str:
+def _as_json(message: Message) -> str:
     from google.protobuf import json_format  # noqa: PLC0415 (rarely needed)
 
-    return json_format.MessageToJson(commit, preserving_proto_field_name=True, indent=None)
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
+
+
+def _step(entry: nodes.HistoryEntry, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if entry.HasField("deletion"):
+        what = "deleted" + (f": {entry.deletion.reason}" if entry.deletion.reason else "")
+    elif entry.created:
+        what = "created"
+    else:
+        changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        # Each image has its own time, which says no more than the commit does.
+        what = ", ".join(name for name in changed if name != "last_update_time_since_epoch") or "-"
+    return f"{_head(entry)}  {what}"
+
+
+def _image(entry: nodes.HistoryEntry) -> dict[str, Any]:
+    """What a node was, as text by the path of its field or property; empty when it was deleted."""
+    image = next((getattr(entry, kind) for kind in ("artifact", "execution", "context") if entry.HasField(kind)), None)
+    found: dict[str, Any] = {}
+    for field, value in image.ListFields() if image is not None else ():
+        if field.name in {"properties", "custom_properties"}:
+            found.update({f"{field.name}.{name}": str(held) for name, held in value.items()})
+        else:
+            found[field.name] = str(value)
+    return found
 
 
 @contextmanager
