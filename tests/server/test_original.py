@@ -208,11 +208,11 @@ def test_tls_of_a_config_file(tmp_path: Path) -> None:
     config.ssl_config.custom_ca = authority.cert_pem.bytes().decode()
     one_sided = start(configured(tmp_path, text_format.MessageToString(config)), {}).tls
     assert one_sided is not None
-    assert one_sided.client_ca is None
+    assert one_sided.look().client_ca is None
     config.ssl_config.client_verify = True
     mutual = start(configured(tmp_path, text_format.MessageToString(config)), {}).tls
     assert mutual is not None
-    assert mutual.client_ca == authority.cert_pem.bytes()
+    assert mutual.look().client_ca == authority.cert_pem.bytes()
     config.ssl_config.ClearField("custom_ca")
     with pytest.raises(InvalidArgument, match="custom_ca"):
         start(configured(tmp_path, text_format.MessageToString(config)), {})

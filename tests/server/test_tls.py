@@ -6,41 +6,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 
 import mdstore
 from mdstore.errors import InvalidArgument, MetadataError, NotFound, Unavailable
+from mdstore.server.renewal import Certificates
 from mdstore.server.serving import Plan
-from mdstore.server.tls import Tls
 from mdstore.store.store import Store
 from mdstore.wire import service
+from tests.server.certificates import Files
 from tests.server.served import Server, running
 from tests.server.web import SERVICE, framed
 
 GET_TYPE = service.GetContextTypeRequest(type_name="none")
-
-
-class Files:
-    """PEM files of one authority, a server and a client."""
-
-    def __init__(self, folder: Path) -> None:
-        self.authority = trustme.CA()
-        self.ca = folder / "ca.pem"
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.server, self.server_key = self._issue(folder, "server", "127.0.0.1")
-        self.client, self.client_key = self._issue(folder, "client", "step@example.com")
-
-    def _issue(self, folder: Path, name: str, identity: str) -> tuple[Path, Path]:
-        issued = self.authority.issue_cert(identity)
-        certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-        certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(key)
-        return certificate, key
-
-    def tls(self, *, mutual: bool = False) -> Tls:
-        made = Tls.from_files(str(self.server), str(self.server_key), str(self.ca) if mutual else "")
-        assert made is not None
-        return made
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +113,8 @@ def test_files_that_cannot_be_used_are_named(files: Files, strangers: Files, tmp
     }
     for given, said in cases.items():
         with pytest.raises(InvalidArgument, match=said):
-            Tls.from_files(*given)
-    assert Tls.from_files("", "", "") is None
+            Certificates.from_files(*given)
+    assert Certificates.from_files("", "", "") is None
 
 
 def test_a_url_that_cannot_work_is_an_invalid_argument(files: Files) -> None:

@@ -18,19 +18,22 @@ from starlette.routing import Route
 from mdstore.errors import MetadataError, Unavailable
 from mdstore.server.dispatch import Dispatcher
 from mdstore.server.grpcweb import REQUEST_HEADERS, RESPONSE_HEADERS, GrpcWeb
-from mdstore.server.tls import Tls
+from mdstore.server.renewal import Certificates
 
 PREFLIGHT_S: Final = 600
 """How long a browser may remember that it was allowed to call."""
 
 
-def application(dispatcher: Dispatcher, *, cors_origins: Sequence[str] = ()) -> Starlette:
+def application(
+    dispatcher: Dispatcher, *, cors_origins: Sequence[str] = (), tls: Certificates | None = None
+) -> Starlette:
     """The HTTP port of one store.
 
     Args:
         dispatcher: answers the calls.
         cors_origins: pages that may call from elsewhere, as `https://HOST:PORT`, or "*" for all; a page of the same
             origin always may.
+        tls: what the metrics say about certificates.
     """
 
     # Plain functions: Starlette runs them on a thread, as what waits for the database should be.
@@ -46,7 +49,7 @@ def application(dispatcher: Dispatcher, *, cors_origins: Sequence[str] = ()) -> 
     def exposition() -> Any:
         from mdstore.server.metrics import Exposition  # noqa: PLC0415 (a server that nobody scrapes saves its memory)
 
-        return Exposition(dispatcher)
+        return Exposition(dispatcher, tls)
 
     def metrics(request: Request) -> Response:
         content, content_type = exposition().text(request.headers.get("accept", ""))
@@ -76,7 +79,7 @@ def application(dispatcher: Dispatcher, *, cors_origins: Sequence[str] = ()) -> 
 
 @contextlib.asynccontextmanager
 async def http_serving(
-    dispatcher: Dispatcher, host: str, port: int, *, cors_origins: Sequence[str] = (), tls: Tls | None = None
+    dispatcher: Dispatcher, host: str, port: int, *, cors_origins: Sequence[str] = (), tls: Certificates | None = None
 ) -> AsyncIterator[int]:
     """Serve HTTP inside the block; gives the port.
 
@@ -91,7 +94,7 @@ async def http_serving(
     # second part of an answer waits 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        application(dispatcher, cors_origins=cors_origins),
+        application(dispatcher, cors_origins=cors_origins, tls=tls),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -9,11 +9,13 @@ from prometheus_client.registry import Collector
 
 from mdstore.errors import MetadataError
 from mdstore.server.dispatch import Dispatcher
+from mdstore.server.renewal import Certificates
 
 
 class _Numbers(Collector):
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, tls: Certificates | None) -> None:
         self._dispatcher = dispatcher
+        self._tls = tls
 
     def collect(self) -> Iterator[Metric]:
         dispatcher, meter = self._dispatcher, self._dispatcher.meter
@@ -52,15 +54,25 @@ class _Numbers(Collector):
         else:
             yield GaugeMetricFamily("mdstore_change_log_head", "The newest position of the change log.", head)
         yield GaugeMetricFamily("mdstore_followers", "Streams that follow the change log.", dispatcher.feeds.followers)
+        if self._tls is not None:
+            self._tls.look()
+            yield CounterMetricFamily(
+                "mdstore_tls_renewals", "How often new certificates came into use.", self._tls.renewals
+            )
+            yield GaugeMetricFamily(
+                "mdstore_tls_files_refused",
+                "1 while the certificate files cannot be used and the older ones stay in use.",
+                int(bool(self._tls.refused)),
+            )
 
 
 class Exposition:
     """What `/metrics` answers. Threads: any."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        """Show the numbers of `dispatcher`, and of this process."""
+    def __init__(self, dispatcher: Dispatcher, tls: Certificates | None = None) -> None:
+        """Show the numbers of `dispatcher`, of its certificates where it has some, and of this process."""
         self._registry = CollectorRegistry()
-        self._registry.register(_Numbers(dispatcher))
+        self._registry.register(_Numbers(dispatcher, tls))
         ProcessCollector(registry=self._registry)
 
     def text(self, accept: str) -> tuple[bytes, str]:

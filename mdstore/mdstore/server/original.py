@@ -15,6 +15,7 @@ from google.protobuf import text_format
 
 from mdstore.errors import InvalidArgument, Unavailable, Unimplemented
 from mdstore.server import gflags
+from mdstore.server.renewal import Certificates
 from mdstore.server.tls import Tls
 from mdstore.wire import mlmd
 
@@ -29,7 +30,7 @@ class Start:
     database: str
     """The URL."""
     grpc_port: int
-    tls: Tls | None
+    tls: Certificates | None
     upgrade: bool
     """A database of an older schema may be upgraded."""
     retries: int
@@ -209,13 +210,13 @@ def _url(scheme: str, config: Any, port: str, database: str, parameters: Mapping
     return f"{scheme}://{where}/{quote(database, safe='')}" + (f"?{query}" if query else "")
 
 
-def _tls(config: mlmd.MetadataStoreServerConfig.SSLConfig) -> Tls:
+def _tls(config: mlmd.MetadataStoreServerConfig.SSLConfig) -> Certificates:
     if not (config.server_key and config.server_cert):
         raise InvalidArgument("ssl_config needs both server_key and server_cert, as PEM texts")
     if config.client_verify and not config.custom_ca:
         raise InvalidArgument("ssl_config has client_verify, and no custom_ca to verify clients by")
     authorities = config.custom_ca.encode() if config.client_verify else None
-    return Tls.checked(config.server_cert.encode(), config.server_key.encode(), authorities)
+    return Certificates.fixed(Tls(config.server_cert.encode(), config.server_key.encode(), authorities))
 
 
 def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:

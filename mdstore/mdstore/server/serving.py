@@ -19,9 +19,10 @@ from mdstore.client.remote import SERVICE_FILES
 from mdstore.errors import Unavailable
 from mdstore.server.calls import Limits
 from mdstore.server.dispatch import Dispatcher
+from mdstore.server.hanging_up import hang_up
 from mdstore.server.meter import Meter
+from mdstore.server.renewal import Certificates
 from mdstore.server.service import StoreHandlers
-from mdstore.server.tls import Tls
 from mdstore.server.traces import to_collector
 from mdstore.store.store import Store
 from mdstore.wire import POOL
@@ -44,7 +45,7 @@ class Plan:
     http_port: int | None = None
     """None for no HTTP, 0 for a free one."""
     cors_origins: tuple[str, ...] = ()
-    tls: Tls | None = None
+    tls: Certificates | None = None
     limits: Limits = Limits()  # noqa: RUF009 (frozen)
     access_log: float = 0.0
     traces_endpoint: str = ""
@@ -148,7 +149,8 @@ async def _grpc_serving(dispatcher: Dispatcher, plan: Plan) -> AsyncIterator[int
     finally:
         await healthy.enter_graceful_shutdown()
         # Before the port is closed: a call that comes now gets its answer, which is to try again elsewhere.
-        await dispatcher.stop(DRAIN_S)
+        insistent = await dispatcher.stop(DRAIN_S)
+        hang_up(port, insistent)
         await server.stop(CLOSE_S)
 
 

@@ -7,8 +7,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mdstore.client.remote import MESSAGE_BYTES
 from mdstore.server.calls import Limits
+from mdstore.server.renewal import Certificates
 from mdstore.server.serving import Plan
-from mdstore.server.tls import Tls
 from mdstore.store.requests import KEEP_S
 
 
@@ -67,7 +67,7 @@ class ServeSettings(BaseSettings):
             grpc_port=self.grpc_port,
             http_port=self.http_port,
             cors_origins=tuple(origin for part in self.cors_origins.split(",") if (origin := part.strip())),
-            tls=Tls.from_files(self.tls_certificate, self.tls_key, self.tls_client_ca),
+            tls=Certificates.from_files(self.tls_certificate, self.tls_key, self.tls_client_ca),
             limits=Limits(
                 calls=self.max_calls,
                 client_calls=self.max_client_calls,

@@ -1,10 +1,10 @@
-"""Certificates of the server: read once, checked before a port is opened, and given to both ports."""
+"""A certificate of the server: read from files, checked, and in the forms that both ports take."""
 
 import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -13,7 +13,7 @@ from mdstore.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A checked certificate with its key; PEM."""
+    """A certificate with its key; PEM."""
 
     certificate: bytes
     """The server's, followed by those between it and its authority."""
@@ -22,35 +22,26 @@ class Tls:
     """Authorities of clients: with it, a client without a certificate of theirs is refused."""
 
     @classmethod
-    def from_files(cls, certificate: str, key: str, client_ca: str) -> Self | None:
-        """Read files; None when none is named.
+    def from_files(cls, certificate: str, key: str, client_ca: str) -> Self:
+        """Read files, of which `client_ca` may be none.
 
         Raises:
-            InvalidArgument: one is missing or cannot be read, or as `checked`.
+            InvalidArgument: one is missing or cannot be read.
         """
-        if not (certificate or key or client_ca):
-            return None
         if not (certificate and key):
             raise InvalidArgument("TLS needs both MDSTORE_TLS_CERTIFICATE and MDSTORE_TLS_KEY")
-        return cls.checked(
+        return cls(
             _read("MDSTORE_TLS_CERTIFICATE", certificate),
             _read("MDSTORE_TLS_KEY", key),
             _read("MDSTORE_TLS_CLIENT_CA", client_ca) if client_ca else None,
         )
 
-    @classmethod
-    def checked(cls, certificate: bytes, key: bytes, client_ca: bytes | None) -> Self:
-        """Take PEM texts.
+    def context(self) -> ssl.SSLContext:
+        """For HTTP.
 
         Raises:
             InvalidArgument: one is no PEM, the key is encrypted, or does not belong to the certificate.
         """
-        made = cls(certificate, key, client_ca)
-        made.context()
-        return made
-
-    def context(self) -> ssl.SSLContext:
-        """For the HTTP port; raises as `checked`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # The only way into an SSLContext leads through files; these are ours alone, and gone at once.
         with tempfile.TemporaryDirectory(prefix="mdstore-tls-") as folder:
@@ -73,13 +64,9 @@ class Tls:
                 raise InvalidArgument(f"the authorities of clients are no PEM ({_reason(error)})") from None
         return context
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """For the gRPC port."""
-        return grpc.ssl_server_credentials(
-            [(self.key, self.certificate)],
-            root_certificates=self.client_ca,
-            require_client_auth=self.client_ca is not None,
-        )
+    def configuration(self) -> Any:
+        """For gRPC: a `grpc.ServerCertificateConfiguration`."""
+        return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], self.client_ca)
 
 
 def _read(variable: str, path: str) -> bytes:
