@@ -12,9 +12,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.tables import Figure, Sheet
 from mdstore.values import ArtifactId, ExecutionId
 from mdstore.wire import changes, mlmd
 from mdstore_lineage.graph import ArtifactNode, Closure, Direction, ExecutionNode, Limits, LineageGraph
@@ -26,30 +24,30 @@ BATCH = 250
 """Commits of eight changes each: what the projector puts into one transaction when it is behind."""
 
 
-def run(console: Console, executions: int) -> list[dict[str, Any]]:
-    results: list[dict[str, Any]] = []
+def run(executions: int) -> Iterator[Sheet]:
+    """Measure; gives two sheets."""
     with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as folder:
         file = Path(folder) / "lineage.db"
         graph = open_graph(f"sqlite:///{file}")
-        results += writes(graph, executions, file)
-        table = Table(title=f"Lineage graph of {executions:,} executions: writing")
-        for heading in ("what", "events", "seconds", "events/s", "MB"):
-            table.add_column(heading, justify="right")
-        for row in results:
-            speed = row["events"] / row["seconds"]
-            size = f"{row['bytes'] / 1e6:.0f}" if row["bytes"] else ""
-            table.add_row(row["what"], f"{row['events']:,}", f"{row['seconds']:.2f}", f"{speed:,.0f}", size)
-        console.print(table)
-        table = Table(title="its answers, in milliseconds")
-        for heading in ("question", "median", "p95", "nodes", "edges"):
-            table.add_column(heading, justify="right")
+        sheet = Sheet(
+            title=f"Lineage graph of {executions:,} executions: writing",
+            headings=("what", "events", "seconds", "events/s", "MB"),
+        )
+        for row in writes(graph, executions, file):
+            speed = Figure(row["events"] / row["seconds"], digits=0)
+            size = Figure(row["bytes"] / 1e6 or None, digits=0)
+            sheet.rows.append((row["what"], Figure(row["events"], digits=0), Figure(row["seconds"]), speed, size))
+        yield sheet
+        sheet = Sheet(
+            title=f"Lineage graph of {executions:,} executions: answers, ms",
+            headings=("question", "median", "p95", "nodes", "edges"),
+        )
         for what, times, question in questions(graph, executions):
-            row = ask(what, times, question)
-            table.add_row(what, f"{row['median']:.2f}", f"{row['p95']:.2f}", f"{row['nodes']:,}", f"{row['edges']:,}")
-            results.append(row)
-        console.print(table)
+            row = ask(times, question)
+            counts = Figure(row["nodes"], digits=0), Figure(row["edges"], digits=0)
+            sheet.rows.append((what, Figure(row["median"]), Figure(row["p95"]), *counts))
+        yield sheet
         graph.close()
-    return results
 
 
 def writes(graph: LineageGraph, executions: int, file: Path) -> Iterator[dict[str, Any]]:
@@ -111,7 +109,7 @@ def looked_at(closure: Closure) -> Closure:
     return closure
 
 
-def ask(what: str, times: int, question: Callable[[], object]) -> dict[str, Any]:
+def ask(times: int, question: Callable[[], object]) -> dict[str, Any]:
     took = []
     answer: object = None
     for _ in range(times):
@@ -119,7 +117,7 @@ def ask(what: str, times: int, question: Callable[[], object]) -> dict[str, Any]
         answer = question()
         took.append((time.perf_counter() - started) * 1000)
     nodes, edges = len(getattr(answer, "nodes", ())), len(getattr(answer, "edges", ()))
-    return {"question": what, "median": median(took), "p95": quantiles(took, n=20)[-1], "nodes": nodes, "edges": edges}
+    return {"median": median(took), "p95": quantiles(took, n=20)[-1], "nodes": nodes, "edges": edges}
 
 
 def log(executions: int) -> Iterator[changes.Commit]:

@@ -1,101 +1,146 @@
-"""A load of PutExecution calls from a process of its own, so that it shares no interpreter with what it measures.
+"""A load of calls from a process of its own, so that it shares no interpreter with what it measures.
 
-    python -m bench.load PORT CLIENTS SECONDS
+    python -m bench.load < JOB
 
-Each client has a connection of its own and sends its next call when the last one is answered. Prints one JSON object.
+JOB holds the fields of a `Job`, pickled. Each client has a connection of its own and sends its next call when the last
+one is answered. Prints one JSON object, `Loaded`. Only the standard library: it starts at once, and costs about 50 µs a
+call.
 """
 
-import asyncio
+import gc
 import json
+import os
+import pickle
+import selectors
+import subprocess
 import sys
 import time
-import uuid
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-import grpc
+from bench.http2 import Connection
 
-from mdstore.wire import mlmd, service
-
-PREFIX = "/ml_metadata.MetadataStoreService/"
-ARTIFACTS = 3
+WARM_UP_S: Final = 0.3
+"""Before a load is counted, at least one call of each client is answered, and so long is called at most."""
 
 
-async def call(channel: grpc.aio.Channel, method: str, request: Any) -> Any:
-    response = getattr(service, f"{method}Response")
-    return await channel.unary_unary(PREFIX + method)(request.SerializeToString()), response
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to call."""
+
+    port: int
+    method: str
+    """The path of the RPC."""
+    requests: list[list[bytes]]
+    """For each client its messages, sent in turn and again from the first one."""
+    seconds: float
+    most_calls: int = 0
+    """End after so many too; 0 for no end."""
 
 
-async def put_type(channel: grpc.aio.Channel, kind: str, message: Any) -> int:
-    request = getattr(service, f"Put{kind}TypeRequest")(can_add_fields=True, can_omit_fields=True)
-    getattr(request, f"{kind.lower()}_type").CopyFrom(message)
-    answer, response = await call(channel, f"Put{kind}Type", request)
-    return int(response.FromString(answer).type_id)
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """What came of it."""
+
+    calls: int = 0
+    """That were answered with OK."""
+    seconds: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+    client_cpu_us: float = 0.0
+    """Processor time that the load itself took for a call."""
+    all_calls: int = 0
+    """Whatever came of them, and those before counting began."""
+
+    @property
+    def per_second(self) -> float:
+        """Calls a second."""
+        return self.calls / self.seconds if self.seconds else 0.0
 
 
-async def prepare(channel: grpc.aio.Channel) -> service.PutExecutionRequest:
-    """A request as a pipeline step sends it: one execution, three outputs with properties, in the context of a run."""
-    artifact = await put_type(
-        channel, "Artifact", mlmd.ArtifactType(name="BenchArtifact", properties={"rows": mlmd.INT, "kind": mlmd.STRING})
+def run(job: Job) -> Loaded:
+    """Load in a process of its own, and wait for what came of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load"],
+        input=pickle.dumps(asdict(job)),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120 + job.seconds * 3,
     )
-    execution = await put_type(channel, "Execution", mlmd.ExecutionType(name="BenchExecution"))
-    context = await put_type(channel, "Context", mlmd.ContextType(name="BenchRun"))
-    request = service.PutExecutionRequest()
-    request.execution.type_id = execution
-    request.execution.last_known_state = mlmd.Execution.COMPLETE
-    request.execution.custom_properties["task_name"].string_value = "train"
-    for index in range(ARTIFACTS):
-        pair = request.artifact_event_pairs.add()
-        pair.artifact.type_id = artifact
-        pair.artifact.uri = f"s3://bench/artifact-{index}"
-        pair.artifact.properties["rows"].int_value = index
-        pair.artifact.properties["kind"].string_value = "table"
-        pair.artifact.custom_properties["display_name"].string_value = f"output {index}"
-        pair.event.type = mlmd.Event.OUTPUT
-        pair.event.path.steps.add().key = f"output-{index}"
-    request.contexts.add(type_id=context, name="")
-    request.options.reuse_context_if_already_exist = True
-    return request
+    return Loaded(**json.loads(done.stdout))
 
 
-async def client(port: int, request: bytes, until: float, times: list[float], failures: dict[str, int]) -> None:
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        put = channel.unary_unary(PREFIX + "PutExecution")
-        await channel.channel_ready()
-        while (started := time.perf_counter()) < until:
-            try:
-                await put(request)
-                times.append(time.perf_counter() - started)
-            except grpc.aio.AioRpcError as error:
-                name = error.code().name
-                failures[name] = failures.get(name, 0) + 1
+def load(job: Job) -> Loaded:
+    """Call from this process."""
+    poll = selectors.EpollSelector()
+    turns: dict[Connection, int] = {}
+    began: dict[Connection, float] = {}
+    for requests in job.requests:
+        connection = Connection(job.port, job.method)
+        poll.register(connection.socket, selectors.EVENT_READ, (connection, requests))
+        turns[connection] = 0
 
+    def send(connection: Connection, requests: list[bytes]) -> None:
+        turn = turns[connection]
+        turns[connection] = turn + 1
+        began[connection] = time.perf_counter()
+        connection.send(requests[turn % len(requests)])
 
-async def main() -> None:
-    port, clients, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        request = await prepare(channel)
-    requests = []
-    for _ in range(clients):
-        request.contexts[0].name = f"run-{uuid.uuid4()}"
-        requests.append(request.SerializeToString())
+    for key in list(poll.get_map().values()):
+        send(*key.data)
     times: list[float] = []
     failures: dict[str, int] = {}
-    started = time.perf_counter()
-    await asyncio.gather(*(client(port, data, started + seconds, times, failures) for data in requests))
-    elapsed = time.perf_counter() - started
+    warm: set[Any] = set()
+    answered = 0
+    start = time.perf_counter()
+    counting = False
+    cpu, end = 0.0, start + 60
+    clients = len(turns)
+    while True:
+        for key, _ in poll.select():
+            connection, requests = key.data
+            status = connection.receive()
+            if status is None:
+                continue
+            now = time.perf_counter()
+            answered += 1
+            if counting:
+                if status == "OK":
+                    times.append(now - began[connection])
+                else:
+                    failures[status] = failures.get(status, 0) + 1
+            else:
+                warm.add(connection)
+            send(connection, requests)
+        now = time.perf_counter()
+        if not counting:
+            if len(warm) == clients and now - start >= min(WARM_UP_S, job.seconds):
+                counting, start, end = True, now, now + job.seconds
+                cpu = _cpu()
+        elif now >= end or (job.most_calls and len(times) >= job.most_calls):
+            break
+        if now >= end and not counting:
+            raise TimeoutError(f"after a minute {clients - len(warm)} of {clients} clients have no answer")
+    elapsed, cpu = time.perf_counter() - start, _cpu() - cpu
+    count = len(times) + sum(failures.values())
     times.sort()
-    print(
-        json.dumps(
-            {
-                "per_second": len(times) / elapsed,
-                "p50_ms": times[len(times) // 2] * 1000 if times else None,
-                "p99_ms": times[int(len(times) * 0.99)] * 1000 if times else None,
-                "failures": failures,
-            }
-        )
+    return Loaded(
+        calls=len(times),
+        seconds=elapsed,
+        p50_ms=times[len(times) // 2] * 1000 if times else 0.0,
+        p99_ms=times[int(len(times) * 0.99)] * 1000 if times else 0.0,
+        failures=failures,
+        client_cpu_us=cpu / count * 1e6 if count else 0.0,
+        all_calls=answered,
     )
+
+
+def _cpu() -> float:
+    used = os.times()
+    return used.user + used.system
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    gc.disable()
+    print(json.dumps(asdict(load(Job(**pickle.loads(sys.stdin.buffer.read()))))))

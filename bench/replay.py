@@ -4,12 +4,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from bench.tables import Figure, Sheet
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ENOUGH = 300
@@ -20,11 +19,12 @@ def count(folder: Path) -> int:
     return sum(1 for file in folder.glob("*.jsonl") for _ in file.open("rb"))
 
 
-def run(console: Console, repeats: int) -> list[dict[str, Any]]:
-    table = Table(title="mdstore writer replay into SQLite (medians, whole process)")
-    for heading in ("recording", "watch events", "seconds", "start-up s", "events/s after start-up"):
-        table.add_column(heading, justify="right")
-    results = []
+def run(repeats: int) -> Iterator[Sheet]:
+    """Measure; gives one sheet."""
+    sheet = Sheet(
+        title="mdstore writer replay into SQLite (medians, whole process)",
+        headings=("recording", "watch events", "seconds", "start-up s", "events/s after start-up"),
+    )
     with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as name:
         empty = Path(name) / "empty"
         empty.mkdir()
@@ -37,10 +37,9 @@ def run(console: Console, repeats: int) -> list[dict[str, Any]]:
         events = sum(map(count, chosen))
         seconds = median(replay(chosen) for _ in range(repeats))
         speed = events / max(seconds - start_up, 1e-9)
-        results.append({"recording": label, "events": events, "seconds": seconds, "per_second": speed})
-        table.add_row(label, str(events), f"{seconds:.2f}", f"{start_up:.2f}", f"{speed:.0f}")
-    console.print(table)
-    return results
+        figures = Figure(events, digits=0), Figure(seconds), Figure(start_up), Figure(speed, digits=0)
+        sheet.rows.append((label, *figures))
+    yield sheet
 
 
 def replay(folders: list[Path]) -> float:

@@ -7,18 +7,19 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import httpx
-from rich.console import Console
-from rich.table import Table
 
 import mdstore
 from bench import servers
+from bench.tables import Figure, Sheet
 from mdstore.wire import ingestion, mlmd
 
+GOAL_MS = 200
 LIST = "query($uri: String!) { artifacts(filter: {uri: $uri}) { edges { node { id } } } }"
 LINEAGE = "query($of: [ID!]!) { lineage(of: $of, direction: UPSTREAM) { nodes { __typename } } }"
 
@@ -33,7 +34,8 @@ def write(store: Any, uri: str) -> None:
     store.ingest(request)
 
 
-def run(console: Console, writes: int) -> dict[str, Any]:
+def run(writes: int) -> Iterator[Sheet]:
+    """Measure; gives one sheet."""
     listed, walked = [], []
     with tempfile.TemporaryDirectory(prefix="mdstore-bench-") as name:
         grpc_port, http_port = servers.free_port(), servers.free_port()
@@ -54,16 +56,15 @@ def run(console: Console, writes: int) -> dict[str, Any]:
                 while not walk(http, node):
                     pass
                 walked.append((time.perf_counter() - acknowledged) * 1000)
-    table = Table(title=f"From acknowledged commit to visible in GraphQL, {writes} writes, ms")
-    for heading in ("where", "p50", "p95", "max"):
-        table.add_column(heading, justify="right")
-    results = {}
+    sheet = Sheet(
+        title=f"From acknowledged commit to visible in GraphQL, {writes} writes, ms",
+        headings=("where", "p50", "p95", "max"),
+    )
     for label, times in (("list", listed), ("lineage", walked)):
         cuts = quantiles(times, n=20)
-        results[label] = {"p50_ms": cuts[9], "p95_ms": cuts[18], "max_ms": max(times)}
-        table.add_row(label, f"{cuts[9]:.1f}", f"{cuts[18]:.1f}", f"{max(times):.1f}")
-    console.print(table)
-    return results
+        figures = Figure(cuts[9], digits=1), Figure(cuts[18], at_most=GOAL_MS, digits=1), Figure(max(times), digits=1)
+        sheet.rows.append((label, *figures))
+    yield sheet
 
 
 def ask(http: httpx.Client, query: str, **variables: object) -> Any:

@@ -33,16 +33,26 @@ def mariadb_program() -> str | None:
 class Server(ABC):
     """A server that runs until it is closed. Databases are made and emptied by whoever uses it."""
 
-    def __init__(self, *, durable: bool) -> None:
-        """Prepare its folder and start it."""
-        self.folder = Path(tempfile.mkdtemp(prefix="mdstore-server-"))
+    def __init__(self, *, durable: bool, buffers_mb: int = 128, folder: Path | None = None) -> None:
+        """Prepare its folder and start it.
+
+        Args:
+            durable: whether a commit waits for the disk.
+            buffers_mb: how much of its tables it keeps in memory.
+            folder: of its data, which then stay and are used again; by default a new one that is deleted at the end.
+        """
+        self._kept = folder is not None
+        self.folder = Path(tempfile.mkdtemp(prefix="mdstore-server-")) if folder is None else folder
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.durable = durable
+        self.buffers_mb = buffers_mb
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._prepare()
+            if not (self.folder / "data").exists():
+                self._prepare()
             self.start()
         except BaseException:
             self.close()
@@ -88,14 +98,21 @@ class Server(ABC):
             self._process.wait(STOPPED_S)
             self._process = None
 
+    def pid(self) -> int | None:
+        """Of its first process, or None when it is stopped."""
+        return None if self._process is None else self._process.pid
+
     def log(self) -> str:
         """What it has printed."""
         return (self.folder / "log").read_text(errors="replace")
 
     def close(self) -> None:
-        """End it and delete its data."""
-        self.stop(signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """End it, and delete its data unless the folder was given."""
+        if self._kept:
+            self.stop()
+        else:
+            self.stop(signal.SIGKILL)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -107,10 +124,9 @@ class Server(ABC):
 class PostgreSQLServer(Server):
     """A cluster of its own, never Debian's service. PostgreSQL refuses to run as root, so there it is `postgres`."""
 
+    _as: Final = ("--reuid=postgres", "--regid=postgres", "--init-groups") if os.getuid() == 0 else ()
+
     def _prepare(self) -> None:
-        self._programs = postgresql_programs()
-        assert self._programs is not None
-        self._as = ["--reuid=postgres", "--regid=postgres", "--init-groups"] if os.getuid() == 0 else []
         (self.folder / "password").write_text("secret")
         if self._as:
             for path in (self.folder, self.folder / "password"):
@@ -118,7 +134,7 @@ class PostgreSQLServer(Server):
         made = subprocess.run(
             [
                 *(["setpriv", *self._as] if self._as else []),
-                str(self._programs / "initdb"),
+                str(self._programs() / "initdb"),
                 *("-D", str(self.folder / "data"), "-U", "mdstore", "--no-sync"),
                 *("--pwfile", str(self.folder / "password"), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8"),
             ],
@@ -129,23 +145,26 @@ class PostgreSQLServer(Server):
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stdout}{made.stderr}")
+
+    def _programs(self) -> Path:
+        found = postgresql_programs()
+        assert found is not None
+        return found
+
+    def _command(self) -> list[str | Path]:
         durable = "on" if self.durable else "off"
         settings = {
-            "listen_addresses": "'127.0.0.1'",
+            "listen_addresses": "127.0.0.1",
             "port": self.port,
-            "unix_socket_directories": f"'{self.folder}'",
+            "unix_socket_directories": self.folder,
             "fsync": durable,
             "synchronous_commit": durable,
             "full_page_writes": durable,
-            "shared_buffers": "128MB",
+            "shared_buffers": f"{self.buffers_mb}MB",
             "max_connections": 200,
         }
-        with (self.folder / "data" / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
-
-    def _command(self) -> list[str | Path]:
-        assert self._programs is not None
-        return [*self._as, self._programs / "postgres", "-D", self.folder / "data"]
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [*self._as, self._programs() / "postgres", "-D", self.folder / "data", *options]
 
     def _is_ready(self) -> bool:
         import psycopg
@@ -219,7 +238,7 @@ class MariaDBServer(Server):
             "collation-server": self.COLLATION,
             "innodb-flush-log-at-trx-commit": 1 if self.durable else 0,
             "innodb-flush-method": "fsync" if self.durable else "nosync",
-            "innodb-buffer-pool-size": "128M",
+            "innodb-buffer-pool-size": f"{self.buffers_mb}M",
             "innodb-log-file-size": "48M",
             "max-connections": 200,
         }

@@ -1,0 +1,68 @@
+"""Calls in this process, without the network: how long they take, and how much of that is in the database.
+
+Processor time is this process's alone, so that a busy machine changes little. "In the database" is the time between
+handing a query to the driver and having its rows.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from bench.calls import PREFIX, Call
+from mdstore.store.store import Store
+
+
+@dataclass(slots=True)
+class Times:
+    """Of some calls, in milliseconds, one after the other."""
+
+    wall_ms: list[float] = field(default_factory=list)
+    database_ms: list[float] = field(default_factory=list)
+
+    def wall(self) -> float:
+        """Median."""
+        return median(self.wall_ms)
+
+    def database(self) -> float:
+        """Median."""
+        return median(self.database_ms)
+
+
+def timed(store: Store, call: Call, requests: Sequence[Any], into: Times | None = None) -> Times:
+    """Make these calls of one kind, one at a time."""
+    times = Times() if into is None else into
+    for request in requests:
+        with in_database(store) as spent:
+            began = time.perf_counter()
+            store.call(PREFIX + call.method, request)
+            times.wall_ms.append((time.perf_counter() - began) * 1000)
+        times.database_ms.append(sum(spent) * 1000)
+    return times
+
+
+@contextmanager
+def in_database(store: Store) -> Iterator[list[float]]:
+    """Inside the block, each query of the store adds the seconds that it took."""
+    dialect: Any = store.database.dialect
+    spent: list[float] = []
+
+    def watch(name: str) -> None:
+        original = getattr(type(dialect), name)
+
+        def fetch(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return original(dialect, *arguments)
+            finally:
+                spent.append(time.perf_counter() - began)
+
+        setattr(dialect, name, fetch)
+
+    watch("fetch")
+    try:
+        yield spent
+    finally:
+        del dialect.fetch
