@@ -1,7 +1,8 @@
 """Runs of Kubeflow Pipelines v2: with metadata that its launcher wrote into the same store, and without."""
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -11,9 +12,11 @@ from mdstore.values import EventType
 from mdstore.wire import mlmd, service
 from mdstore_writer import replay
 from mdstore_writer.interpret import interpret
+from mdstore_writer.kubeflow import LauncherExecution
+from mdstore_writer.observe import Observer
 from mdstore_writer.records import Records
 from tests.contents import contents
-from tests.writer.recordings import EXAMPLES, events, observed, run
+from tests.writer.recordings import EXAMPLES, Event, events, observed, run
 
 RUN_ID: Final = "2ea06acd-1f52-4ce3-972c-c1c0cec15b9a"
 WORKFLOW: Final = "lineage-demo-n4tj8"
@@ -117,6 +120,69 @@ def test_nothing_is_recorded_before_kubeflows_root_driver_is_done() -> None:
             assert position > 5
             return
         assert interpret(known) == Records(), event["type"]
+
+
+# As the launcher's store would say.
+WRITTEN: Final = {
+    number: LauncherExecution(
+        type="system.DAGExecution"
+        if number in GROUPS
+        else ("system.ImporterExecution" if task == "importer" else "system.ContainerExecution"),
+        task=task,
+        parent=parent,
+        iteration=number - 39 if parent == 38 else None,
+    )
+    for number, (parent, task, _) in TASKS.items()
+}
+
+
+def test_a_run_that_is_watched_while_it_runs_is_at_no_moment_recorded_beside_kubeflow() -> None:
+    """Drivers write their tasks some time before their nodes tell the ids."""
+    observer = Observer("here")
+    seen = 0
+    for event in events("kfp-lineage-demo"):
+        observer.observe(event, "test")
+        for known in observer.runs():
+            # All is written already or, the other extreme, only what nodes tell to be over.
+            over = {task.display_name for task in known.workflow.nodes.values() if task.is_over}
+            late = {
+                number: one
+                for number, one in WRITTEN.items()
+                if one.parent is None or one.task in over or f"{one.task}-driver" in over or one.iteration is not None
+            }
+            for written in (WRITTEN, late):
+                records = interpret(known, written)
+                assert [record for record in records.executions if record.key.store_id is None] == []
+                assert (records.artifacts, records.events, records.uses) == ((), (), ())
+                seen += len(records.executions)
+    assert seen > 1000
+
+
+def from_the_cache(event: Event) -> Event:
+    """The event as if each task had been found in Kubeflow's cache: no node tells an id, and nothing ran."""
+    changed: dict[str, Any] = json.loads(json.dumps(event))
+    nodes = changed["object"].get("status", {}).get("nodes", {})
+    for name, node in list(nodes.items()):
+        if node.get("templateName") in {"system-container-impl", "system-container-executor"}:
+            del nodes[name]
+        elif node.get("templateName") == "system-container-driver":
+            for parameter in node.get("outputs", {}).get("parameters", ()):
+                parameter["value"] = {"pod-spec-patch": "", "cached-decision": "true"}.get(parameter["name"], "true")
+    return changed
+
+
+def test_hits_of_kubeflows_cache_are_found_by_their_names() -> None:
+    workflows = [event for event in events("kfp-lineage-demo") if event["object"]["kind"] == "Workflow"]
+    known = observed(map(from_the_cache, workflows))[WORKFLOW]
+
+    states = {
+        record.key.store_id: record.state and record.state.name for record in interpret(known, WRITTEN).executions
+    }
+
+    assert states == {
+        number: "COMPLETE" if number in GROUPS or task == "importer" else "CACHED"
+        for number, (_, task, _) in TASKS.items()
+    }
 
 
 @pytest.fixture

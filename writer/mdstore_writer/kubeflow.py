@@ -53,6 +53,8 @@ class LauncherExecution:
     task: str | None
     parent: int | None
     """`parent_dag_id`."""
+    iteration: int | None
+    """`iteration_index`."""
 
 
 NONE_KNOWN: Final[Mapping[int, LauncherExecution]] = {}
@@ -117,6 +119,8 @@ class _Interpretation:
     contexts: RunContexts = field(init=False)
     tasks: list[_Task] = field(default_factory=list)
     produced: dict[str, list[_Produced]] = field(default_factory=dict)
+    untold: dict[tuple[str, str | None, int | None, int | None], int] = field(default_factory=dict)
+    """Executions in the store whose ids no node tells, by type, task, group and iteration."""
 
     def __post_init__(self) -> None:
         self.contexts = contexts(self.run)
@@ -126,10 +130,20 @@ class _Interpretation:
                 self.tasks.append(self.importer(node))
             elif node.template in _DRIVERS:
                 self.tasks.append(self.task(node, by_name))
+        told = {task.store_id for task in self.tasks}
+        for number, written in sorted(self.known.items(), reverse=True):
+            if number not in told and written.parent is not None:
+                kind = IMPORTER_EXECUTION if written.type.startswith("system.Importer") else written.type
+                self.untold[kind, written.task, written.parent, written.iteration] = number
 
     @property
     def root(self) -> _Task | None:
         return next((task for task in self.tasks if task.node.inputs.parameters.get("driver-type") == "ROOT_DAG"), None)
+
+    @property
+    def is_kubeflows(self) -> bool:
+        """Whether driver and launcher write this run into the same store."""
+        return self.root is not None and self.root.store_id in self.known
 
     def records(self) -> Records:
         workflow = self.run.workflow
@@ -151,6 +165,8 @@ class _Interpretation:
                 if self.state(task) in _FINAL:
                     executions.append(self.enrichment(task, key))
                 continue
+            if self.is_kubeflows and not (task.node.is_over or workflow.is_over or self.run.is_deleted):
+                continue  # its driver may not have written it yet
             executions.append(self.execution(task, key))
             mine.append(key)
             written_by_us.append((task, key))
@@ -237,17 +253,10 @@ class _Interpretation:
 
     def key(self, task: _Task) -> ExecutionKey:
         external_id, store_id = f"{prefix(self.run)}/{task.node.id}", task.store_id
-        if task.type == IMPORTER_EXECUTION:
-            # Nothing tells the importer's execution but its name in its parent.
-            store_id = next(
-                (
-                    number
-                    for number, written in sorted(self.known.items())
-                    if written.type.startswith("system.Importer")
-                    and (written.task, written.parent) == (task.name, task.parent)
-                ),
-                None,
-            )
+        if store_id is None:
+            # No node tells the id of an importer, a hit of the cache, or what a driver wrote before it failed. What
+            # does is their name in their group.
+            store_id = self.untold.get((task.type, task.name, task.parent, task.iteration))
         if store_id is None or store_id not in self.known:
             return ExecutionKey(external_id=external_id)
         return ExecutionKey(external_id=external_id, store_id=store_id, run=self.contexts.run.name)

@@ -176,9 +176,12 @@ class Recorder:
                 # Ours have one. Without this, ids of another store could hit what a replay wrote into this one.
                 if not execution.HasField("external_id"):
                     custom = execution.custom_properties
-                    parent = custom["parent_dag_id"].int_value if "parent_dag_id" in custom else None
-                    task = custom["task_name"].string_value if "task_name" in custom else None
-                    found[execution.id] = LauncherExecution(type=execution.type, task=task, parent=parent)
+                    found[execution.id] = LauncherExecution(
+                        type=execution.type,
+                        task=custom["task_name"].string_value if "task_name" in custom else None,
+                        parent=custom["parent_dag_id"].int_value if "parent_dag_id" in custom else None,
+                        iteration=custom["iteration_index"].int_value if "iteration_index" in custom else None,
+                    )
             if not page.next_page_token:
                 return found
             options.next_page_token = page.next_page_token
