@@ -52,7 +52,7 @@ def fail(model: Input[Model]):
 @dsl.container_component
 def wait(gate: str, data: Output[Dataset]):
     """Works until somebody answers at the gate."""
-    script = 'until wget -q -T 2 -O /dev/null "$0"; do sleep 0.2; done; mkdir -p "$(dirname "$1")"; date >"$1"'
+    script = 'until wget -q -T 2 -O /dev/null "$0"; do sleep 0.2; done; mkdir -p "$(dirname "$1")"; seq 3 >"$1"'
     return dsl.ContainerSpec(image=BUSYBOX, command=["sh", "-ec"], args=[script, gate, data.path])
 
 
@@ -98,7 +98,7 @@ def failing(rows: int = 4):
 @dsl.pipeline(name="gated")
 def gated(gate: str):
     """A step that works until it may end, and one after it."""
-    waited = wait(gate=gate).set_caching_options(enable_caching=False)
+    waited = wait(gate=gate)
     train(data=waited.outputs["data"], base=waited.outputs["data"], note="-")
 
 
