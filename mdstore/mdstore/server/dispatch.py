@@ -107,6 +107,7 @@ class Dispatcher:
         self._reads: set[Interruption] = set()
         self.stopping = False
         self._refused_at = 0.0
+        self._refused: set[str] = set()
         self._ended = asyncio.Event()
         self._feeds: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {
             "/mdstore.v1.ChangeFeed/Follow": self.feeds.follow,
@@ -125,11 +126,14 @@ class Dispatcher:
         except Unimplemented:
             return None
 
-    async def stop(self, seconds: float) -> None:
+    async def stop(self, seconds: float) -> set[str]:
         """Refuse new calls and wait for those under way; after so long, reads that still run are stopped.
 
         Then wait for a moment without new calls. A call that meets gRPC while it shuts down is CANCELLED, which no
         client tries again; here, each client's next call is told UNAVAILABLE, and the client goes elsewhere.
+
+        Returns:
+            the peers, as `Caller.peer`, that were refused and may call again all the same.
         """
         self.stopping = True
         self._refused_at = monotonic()
@@ -143,6 +147,7 @@ class Dispatcher:
         at_last = monotonic() + QUIET_AT_LAST_S
         while (now := monotonic()) < min(self._refused_at + QUIET_S, at_last):
             await asyncio.sleep(self._refused_at + QUIET_S - now)
+        return self._refused
 
     async def _all_ended(self) -> None:
         while self.calls or self.streams:
@@ -177,7 +182,7 @@ class Dispatcher:
         client = caller.client()
         self._client_calls[client] += 1
         try:
-            self._admit(deadline)
+            self._admit(caller, deadline)
             if self._client_calls[client] > self.limits.client_calls:
                 raise ResourceExhausted(
                     f"{self.limits.client_calls} calls of {client} are under way already"
@@ -211,9 +216,10 @@ class Dispatcher:
             if self._access_log:
                 self._log_access(method, code, caller, seconds, len(body))
 
-    def _admit(self, deadline: float | None) -> None:
+    def _admit(self, caller: Caller, deadline: float | None) -> None:
         if self.stopping:
             self._refused_at = monotonic()
+            self._refused.add(caller.peer())
             raise Unavailable("the server is stopping").retry_after(1000)
         if self.calls > self.limits.calls:
             raise ResourceExhausted(f"{self.limits.calls} calls are under way already").retry_after(HINT_MS)
@@ -308,7 +314,7 @@ class Dispatcher:
         code = "OK"
         self.streams += 1
         try:
-            self._admit(None)
+            self._admit(caller, None)
             if self.streams > self.limits.streams:
                 raise ResourceExhausted(f"{self.limits.streams} streams are open already").retry_after(HINT_MS)
             async with aclosing(self._feeds[method.path](_parse(method, body))) as messages:
