@@ -115,8 +115,9 @@ def _get_nodes_by_type(kind: Kind, name: str, tx: Transaction, request: Any) -> 
     if found is None:
         return _response(name)
     page = _checked_if_any(tx, kind, request, type_id=found.id)
-    # As the library does it: on the last page the token is there and empty.
-    return _page(kind, name, page, token_always=request.HasField("options") and bool(page[0]))
+    # As the library does it: on the last page the token is there and empty, if there is any node of the type.
+    any_there = bool(page[0]) or (request.HasField("options") and _is_any(tx, kind, type_id=found.id))
+    return _page(kind, name, page, token_always=request.HasField("options") and any_there)
 
 
 def _checked_if_any(tx: Transaction, kind: Kind, request: Any, **scope: int) -> lists.Page:
@@ -124,9 +125,13 @@ def _checked_if_any(tx: Transaction, kind: Kind, request: Any, **scope: int) -> 
     try:
         return lists.list_nodes(tx, kind, _options(request), **scope)
     except InvalidArgument:
-        if lists.list_nodes(tx, kind, lists.FIRST, **scope)[0]:
+        if _is_any(tx, kind, **scope):
             raise
         return [], ""
+
+
+def _is_any(tx: Transaction, kind: Kind, **scope: int) -> bool:
+    return bool(lists.list_nodes(tx, kind, lists.FIRST, **scope)[0])
 
 
 def _get_node_by_type_and_name(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:

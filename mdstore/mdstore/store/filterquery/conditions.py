@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select, bindpa
 from mdstore.store import tables
 from mdstore.store.filterquery.columns import Relation, Type
 from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row
-from mdstore.store.filterquery.parts import AnyOf, Part, Parts, has_index
+from mdstore.store.filterquery.parts import AnyOf, Part, Parts, asked_of_rows, has_index
 from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, balanced, unplanned
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 
@@ -94,11 +94,11 @@ class Conditions:
 
     def _narrowed(self, part: Part, sources: dict[Row, _Source], columns: Any) -> list[Piece]:
         """The condition, and what lets the index (type_id, name) find a name whose type is not known."""
-        assert part.condition is not None
-        pieces: list[Piece] = [self._renderer(sources, begins=True).render(part.condition)]
+        asked = asked_of_rows(part)
+        assert asked is not None
+        pieces: list[Piece] = [self._renderer(sources, begins=True).render(asked)]
         kind = next((source.kind for source in sources.values()), self.kind)
-        items = part.condition.args if isinstance(part.condition, Call) and part.condition.op == "and" else ()
-        items = items or (part.condition,)
+        items = asked.args if isinstance(asked, Call) and asked.op == "and" else (asked,)
         typed = any(_picks(item, "type", "type_id") for item in items)
         if kind is not None and any(_picks(item, "name") for item in items) and not typed:
             types = select(tables.TYPE.c.id).where(tables.TYPE.c.type_kind == literal_column(str(kind.type_kind)))

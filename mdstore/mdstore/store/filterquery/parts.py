@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mdstore.store.filterquery.columns import Type
-from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row, call, rows_of
+from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row, call, rows_of, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,27 @@ def has_index(part: Part | AnyOf) -> bool:
     """Whether indexes find the nodes of which a part holds, or a few more."""
     if isinstance(part, AnyOf):
         return all(any(has_index(inner) for inner in alternative) for alternative in part.alternatives)
-    if len(part.rows) > 1 or part.condition is None:
+    if len(part.rows) > 1:
         return False
-    return _has_index(part.condition, part.rows[0] if part.rows else None)
+    asked = asked_of_rows(part)
+    return asked is not None and _has_index(asked, part.rows[0] if part.rows else None)
+
+
+def asked_of_rows(part: Part) -> Expression | None:
+    """What a part asks of its rows alone; all of it where it has none, or does not speak of the node too."""
+    if part.condition is None or not part.rows:
+        return part.condition
+    items = (
+        part.condition.args if isinstance(part.condition, Call) and part.condition.op == "and" else (part.condition,)
+    )
+    asked = tuple(item for item in items if not _speaks_of_node(item))
+    if len(asked) == len(items):
+        return part.condition
+    return call("and", asked, Type.BOOL) if len(asked) > 1 else asked[0] if asked else None
+
+
+def _speaks_of_node(expression: Expression) -> bool:
+    return any(isinstance(item, Column) and item.row is None for item in walk(expression))
 
 
 def _has_index(item: Expression, row: Row | None) -> bool:

@@ -20,7 +20,7 @@ from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
 from mdstore.store.filterquery.expressions import Expression
 from mdstore.store.filterquery.parsing import parse
-from mdstore.store.filterquery.parts import AnyOf, Parts, cut, has_index, is_unique, size
+from mdstore.store.filterquery.parts import Part, Parts, asked_of_rows, cut, has_index, is_unique, size
 from mdstore.store.filterquery.rendering import parameter, unplanned
 from mdstore.store.filterquery.syntax import FilterFault, fault
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
@@ -115,8 +115,9 @@ class Plan:
         if self.begin is None:
             return [*found, *render.holds(parts)]
         first = parts[self.begin]
-        # What begins is all of a part, or more than that when the part has alternatives.
-        others = [part for part in parts if part is not first or isinstance(first, AnyOf)]
+        # What begins is all of a part, or less when the part has alternatives or compares a row with the node.
+        is_whole = isinstance(first, Part) and asked_of_rows(first) is first.condition
+        others = [part for part in parts if part is not first or not is_whole]
         return [render.begins(first), *found, *render.holds(tuple(others))]
 
     def _scope(self) -> list[ColumnElement[bool]]:

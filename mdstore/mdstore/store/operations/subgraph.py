@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mdstore.errors import InvalidArgument, OutOfRange
-from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
+from mdstore.errors import InvalidArgument, NotFound, OutOfRange
+from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import links, nodes, putting, types
 from mdstore.store.operations.executions import put_contexts
+from mdstore.store.properties import check_declared
 from mdstore.store.transaction import Transaction
 from mdstore.wire import mlmd, service
 
@@ -26,15 +27,19 @@ def put_lineage_subgraph(
             if node.HasField("type_id")
         },
     )
+    # In the library's order, so that of several mistakes the same one is told.
+    for kind in (ARTIFACT, EXECUTION, CONTEXT):
+        _check_types(tx, kind, getattr(request, kind.nodes_field))
     options = request.options
-    artifacts = _with_types(ARTIFACT, request.artifacts)
+    context_ids = put_contexts(tx, request.contexts, reuse=options.reuse_context_if_already_exist, force_reuse=False)
+    artifacts: Sequence[mlmd.Artifact] = request.artifacts
     if options.reuse_artifact_if_already_exist_by_external_id:
         artifacts = _reused(tx, artifacts)
-    executions = _with_types(EXECUTION, request.executions)
     artifact_ids = putting.put(tx, ARTIFACT, artifacts)
-    execution_ids = putting.put(tx, EXECUTION, executions)
-    context_ids = put_contexts(tx, request.contexts, reuse=options.reuse_context_if_already_exist, force_reuse=False)
+    execution_ids = putting.put(tx, EXECUTION, request.executions)
     events = [_event(edge, artifact_ids, execution_ids) for edge in request.event_edges]
+    for event in events:
+        links.check_event_type(event)
     # The library takes an event between nodes that are not there, and the row then breaks its readers.
     links.require(tx, ARTIFACT, {event.artifact_id for event in events} - set(artifact_ids))
     links.require(tx, EXECUTION, {event.execution_id for event in events} - set(execution_ids))
@@ -52,7 +57,6 @@ def put_lineage_subgraph(
 def _check_edge(edge: Any, request: service.PutLineageSubgraphRequest) -> None:
     if not edge.HasField("event"):
         raise InvalidArgument("an event edge has no event")
-    links.check_event_type(edge.event)
     for label, listed in (("execution", request.executions), ("artifact", request.artifacts)):
         has_id = edge.event.HasField(f"{label}_id")
         if not edge.HasField(f"{label}_index"):
@@ -69,11 +73,18 @@ def _check_edge(edge: Any, request: service.PutLineageSubgraphRequest) -> None:
             )
 
 
-def _with_types(kind: Kind, listed: Sequence[Any]) -> Sequence[Any]:
+def _check_types(tx: Transaction, kind: Kind, listed: Sequence[Any]) -> None:
+    """All need a type that exists, those that are updated or reused too, and properties that fit it."""
     for node in listed:
         if not node.HasField("type_id"):
-            raise InvalidArgument(f"Type id is missing: an {kind.label} of PutLineageSubgraph needs one")
-    return listed
+            raise InvalidArgument(f"Type id is missing: each {kind.label} of PutLineageSubgraph needs one")
+    declared = types.declarations(tx, kind, {node.type_id for node in listed})
+    for node in listed:
+        if node.type_id not in declared:
+            raise NotFound(f"no {kind.label} type has the id {node.type_id}")
+    for node in listed:
+        declaration = declared[node.type_id]
+        check_declared(declaration.name, declaration.properties, node.properties)
 
 
 def _reused(tx: Transaction, artifacts: Sequence[mlmd.Artifact]) -> list[mlmd.Artifact]:

@@ -118,8 +118,11 @@ def _message(kind: Kind, row: Sequence[Any]) -> Any:
     if external_id is not None:
         message.external_id = external_id
     if input_type:
+        # Set even if it says nothing.
+        message.input_type.SetInParent()
         json_format.Parse(input_type, message.input_type)
     if output_type:
+        message.output_type.SetInParent()
         json_format.Parse(output_type, message.output_type)
     if base is not None and base in kind.system_types:
         message.base_type = kind.system_types.index(base) + 1
@@ -164,8 +167,11 @@ def put_type(tx: Transaction, kind: Kind, wanted: Any, *, can_add: bool, can_omi
     return type_id
 
 
-def _as_json(field: str, struct_type: mlmd.ArtifactStructType) -> str:
+def _as_json(field: str, given: mlmd.ArtifactStructType) -> str:
     """As MLMD stores it, if it can be read back: a text that is not UTF-8, or too deep a nesting, cannot."""
+    struct_type = mlmd.ArtifactStructType()
+    struct_type.CopyFrom(given)
+    struct_type.DiscardUnknownFields()
     try:
         text = json_format.MessageToJson(struct_type, indent=None)
         again = json_format.Parse(text, mlmd.ArtifactStructType())
@@ -224,6 +230,11 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         )
     _refuse_unknown(wanted, added)
     changed = bool(added)
+    if wanted.external_id and wanted.external_id != stored.external_id:
+        tx.run(_SET_EXTERNAL_ID, type_id=stored.id, new_external_id=wanted.external_id)
+        stored.external_id = wanted.external_id
+        changed = True
+    tx.many(_INSERT_PROPERTY, [(stored.id, name, wanted.properties[name]) for name in added])
     if wanted.HasField("base_type"):
         if not wanted.base_type:
             raise Unimplemented(f"type {wanted.name!r}: a base type cannot be taken away (UNSET)")
@@ -233,11 +244,6 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
             changed = True
         elif stored.base_type != wanted.base_type:
             raise Unimplemented(f"type {wanted.name!r} has another base type, which cannot be changed")
-    if wanted.external_id and wanted.external_id != stored.external_id:
-        tx.run(_SET_EXTERNAL_ID, type_id=stored.id, new_external_id=wanted.external_id)
-        stored.external_id = wanted.external_id
-        changed = True
-    tx.many(_INSERT_PROPERTY, [(stored.id, name, wanted.properties[name]) for name in added])
     if changed:
         tx.known_types.pop(stored.id, None)
         for name in added:
