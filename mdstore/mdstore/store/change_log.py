@@ -15,7 +15,7 @@ from sqlalchemy import Table, bindparam, func, select, update
 from mdstore.store import marks, tables
 from mdstore.store.kinds import KINDS, Kind
 from mdstore.store.operations import links, nodes, types
-from mdstore.store.sql import Conflict, Insert, OneOf, Statement, values
+from mdstore.store.sql import Conflict, Insert, OneOf, Statement, Update, values
 from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import changes
 
@@ -29,6 +29,7 @@ _SET_HEAD: Final = Statement(
         .values(seq=bindparam("v_seq"), hash=bindparam("v_hash"))
     )
 )
+_MOVE_HEAD: Final = Update(tables.HEAD, ("seq", "hash"), key=("store_id",))
 _INSERT_COMMIT: Final = Insert(tables.COMMIT, ("seq", "time_ms", "origin", "actor", "hash", "payload"))
 _INSERT_CHANGE: Final = Insert(tables.CHANGE, ("kind", "id", "seq"), Conflict.KEEP)
 _INSERT_TOMBSTONE: Final = Insert(tables.TOMBSTONE, ("kind", "id", "seq", "deletion"))
@@ -106,11 +107,19 @@ class Entry:
     changes: changes.Changes
 
 
-def append(tx: Transaction, entries: Sequence[Entry], known: Head | None = None) -> Head | None:
+def append(
+    tx: Transaction, entries: Sequence[Entry], known: Head | None = None, *, is_locked: bool = False
+) -> Head | None:
     """Write commits at the end of the log; returns the new head, or None when the entries hold no change.
 
     Three statements when `known` is the head, as it is unless another process wrote meanwhile; else five. The caller's
     transaction must hold the database's write lock.
+
+    Args:
+        tx: the transaction.
+        entries: one of each commit.
+        known: what was the head when somebody looked.
+        is_locked: that was in this transaction, and nobody else can have moved it since.
     """
     payloads = [(entry, entry.changes.SerializeToString()) for entry in entries]
     payloads = [(entry, payload) for entry, payload in payloads if payload]
@@ -120,15 +129,17 @@ def append(tx: Transaction, entries: Sequence[Entry], known: Head | None = None)
     old = known or head(tx)
     commits = _chain(old, now, payloads)
     new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
-    if not tx.run(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash):
+    if is_locked:
+        tx.later(_MOVE_HEAD, [(new.seq, new.hash, new.store_id)])
+    elif not tx.run(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash):
         old = head(tx)
         commits = _chain(old, now, payloads)
         new = Head(old.seq + len(commits), commits[-1][4], old.store_id)
         tx.run(_SET_HEAD, v_seq=new.seq, v_hash=new.hash, old_seq=old.seq, old_hash=old.hash)
-    tx.many(_INSERT_COMMIT, commits)
+    tx.later(_INSERT_COMMIT, commits)
     numbered = [(commit[0], entry.changes) for commit, (entry, _) in zip(commits, payloads, strict=True)]
-    tx.many(_INSERT_CHANGE, [(*key, seq) for seq, change in numbered for key in touched(change)])
-    tx.many(
+    tx.later(_INSERT_CHANGE, [(*key, seq) for seq, change in numbered for key in touched(change)])
+    tx.later(
         _INSERT_TOMBSTONE,
         [
             (kind.type_kind, gone.id, seq, gone.SerializeToString())

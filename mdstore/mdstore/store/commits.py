@@ -1,7 +1,12 @@
 """The one thread that writes: it takes what waits, does it in one transaction, and commits once for all.
 
-That is what makes full durability cheap: the disk is waited for once per group and not once per request. Each operation
-runs behind a savepoint, so one that fails takes nothing of the others along.
+That is what makes full durability cheap: the disk is waited for once per group and not once per request. The requests
+of a group share their statements, too: what they will ask for is read before, and what they write is written at last,
+one statement a table. An operation that fails then takes only rows along that were not written yet.
+
+Where the database itself refuses something, that is not enough: the group is rolled back and done again with care, each
+operation behind a savepoint and its rows written at once, so that the one to blame is known and takes nothing of the
+others along.
 """
 
 import queue
@@ -20,11 +25,12 @@ from mdstore.errors import Aborted, DeadlineExceeded, Internal, MetadataError, U
 from mdstore.store import change_log
 from mdstore.store.database import Database
 from mdstore.store.dialects import Row
+from mdstore.store.operations import ahead
+from mdstore.store.operations.ahead import Foresee
 from mdstore.store.reconciling import Reconciler
 from mdstore.store.requests import KEEP_S, Answers, Call, forget_old
 from mdstore.store.rpcs import Operation
-from mdstore.store.transaction import Transaction, now_ms
-from mdstore.wire import changes
+from mdstore.store.transaction import Refused, Transaction, now_ms
 
 log = structlog.get_logger()
 
@@ -39,9 +45,16 @@ class _NothingDone(Exception):
         self.retry = retry
 
 
+class _WithCare(Exception):
+    """The transaction must be done again with care, to know which operation is to blame."""
+
+
 GROUP: Final = 64
 """Requests in one transaction, at most."""
 
+
+MOST_CAREFUL: Final = 6
+"""2 to the power of this is how many groups are done with care after others had to be done again."""
 
 ATTEMPTS: Final = 5
 """How often a request is tried whose transaction lost against another program's."""
@@ -53,6 +66,7 @@ class _Job:
     request: Any
     deadline: float | None
     call: Call | None = None
+    foresee: Foresee | None = None
     future: "Future[Any]" = field(default_factory=Future)
     response: Any = None
     error: BaseException | None = None
@@ -102,6 +116,8 @@ class Committer:
         self._reconciler = Reconciler()
         self._swept = False
         """Whether the transaction that is open holds a sweep."""
+        self._careful = self._failed = 0
+        """How many groups more are done with care at once, and how many lately had to be."""
         self._thread = threading.Thread(target=self._work, name="mdstore-writer", daemon=True)
         self._thread.start()
 
@@ -110,14 +126,20 @@ class Committer:
         return self._jobs.qsize()
 
     def submit(
-        self, operation: Operation, request: Any, deadline: float | None = None, call: Call | None = None
+        self,
+        operation: Operation,
+        request: Any,
+        deadline: float | None = None,
+        call: Call | None = None,
+        foresee: Foresee | None = None,
     ) -> "Future[Any]":
         """Queue an operation; the future has its response once it is on disk, or its error.
 
-        An operation whose future is cancelled, or whose `deadline` (of `time.monotonic`) has passed, before its turn
-        is not done. With a `call`, it is not done either when it was done before and its answer is remembered.
+        With `foresee`, what the operation will ask for is read before it runs. An operation whose future is cancelled,
+        or whose `deadline` (of `time.monotonic`) has passed, before its turn is not done. With a `call`, it is not done
+        either when it was done before and its answer is remembered.
         """
-        job = _Job(operation, request, deadline, call)
+        job = _Job(operation, request, deadline, call, foresee)
         with self._accepting:
             if not self._closed:
                 self._jobs.put(job)
@@ -211,28 +233,62 @@ class Committer:
             self._on_commit(newest.seq)
 
     def _transact(self, group: Sequence[_Job]) -> change_log.Head | None:
-        """Do all in one transaction; returns the new head, or None when nothing was changed.
+        """Do all in one transaction, with care if needed; returns the new head, or None when nothing was changed.
 
         Raises:
             _NothingDone: the database would not have it, so that it may be tried again.
         """
-        dialect = self._dialect
+        if self._careful:
+            self._careful -= 1
+            return self._try(group, with_care=True)
+        try:
+            newest = self._try(group, with_care=False)
+        except _WithCare:
+            if len(group) > 1:
+                # Where much is refused, going back costs more than taking care.
+                self._failed = min(self._failed + 1, MOST_CAREFUL)
+                self._careful = 2**self._failed
+            return self._try(group, with_care=True)
+        if len(group) > 1:
+            self._failed = 0
+        return newest
+
+    def _try(self, group: Sequence[_Job], *, with_care: bool) -> change_log.Head | None:
+        """Do all in one transaction.
+
+        Raises:
+            _WithCare: not `with_care`, and an operation is to blame.
+            _NothingDone: the database would not have it, so that it may be tried again.
+        """
         row = self._begin()
         locked = None if row is None else change_log.Head(row[0], bytes(row[1]), row[2])
-        connection = self._connection
+        tx = Transaction(self._connection, self._dialect, now_ms)
         try:
-            newest = self._run(connection, group, locked)
+            newest = self._run(tx, group, locked, with_care=with_care)
+        except Refused as refused:
+            self._roll_back()
+            if isinstance(refused.error, Aborted | Unavailable):
+                raise _NothingDone(refused.error, retry=True) from refused
+            raise _WithCare from refused
         except BaseException:
             self._roll_back()
             raise
         try:
-            dialect.commit(connection)
-        except dialect.errors as error:
-            failure = dialect.error(error)
+            tx.finish()
+        except Refused as refused:
             self._roll_back()
-            if isinstance(failure, Unavailable):
-                raise Unavailable(f"{failure}; whether this was written is not known") from error
-            raise failure from error
+            match refused.error:
+                case Unavailable() as error:
+                    raise Unavailable(f"{error}; whether this was written is not known") from refused
+                case Aborted() as error:
+                    raise _NothingDone(error, retry=True) from refused
+                case _ if not with_care:
+                    raise _WithCare from refused
+                case error:
+                    raise error from refused
+        except BaseException:
+            self._roll_back()
+            raise
         return newest
 
     def _roll_back(self) -> None:
@@ -268,38 +324,48 @@ class Committer:
             self._connection.close()
         self._connection = None
 
-    def _run(self, connection: Any, group: Sequence[_Job], locked: change_log.Head | None) -> change_log.Head | None:
+    def _run(
+        self, tx: Transaction, group: Sequence[_Job], locked: change_log.Head | None, *, with_care: bool
+    ) -> change_log.Head | None:
         """Run the operations and write the log behind `locked`, or the head that was last known."""
         dialect = self._dialect
-        tx = Transaction(connection, dialect, now_ms)
         alone = len(group) == 1
+        savepoints = with_care and not alone
         try:
-            swept = self._reconcile(connection, tx, locked, whole=any(job.operation is _sweep for job in group))
+            swept = self._reconcile(tx, locked, whole=any(job.operation is _sweep for job in group))
             answers = Answers(tx, self._keep_answers_s)
+            if not with_care:
+                tx.writes_late = True
+                _read_ahead(tx, group)
             for number, job in enumerate(group):
                 job.error = job.entry = None
                 job.is_repeat = False
-                if not alone:
-                    dialect.savepoint(connection, first=number == 0 and not self._swept)
-                tx.changes = changes.Changes()
-                tx.origin, tx.actor = "mlmd", ""
+                if savepoints:
+                    dialect.savepoint(tx.cursor.connection, first=number == 0 and not self._swept)
+                tx.begin_operation()
                 try:
                     _do(tx, job, answers)
+                except Refused:
+                    raise
                 except Exception as error:
-                    if isinstance(error, Aborted | Unavailable) and isinstance(error.__cause__, dialect.errors):
+                    caused_by_database = isinstance(error.__cause__ or error, dialect.errors)
+                    if isinstance(error, Aborted | Unavailable) and caused_by_database:
                         # The transaction as a whole is over, whatever this operation was.
                         raise _NothingDone(error, retry=True) from error
                     job.error = error
                     if alone:
                         raise
-                    dialect.rollback_to_savepoint(connection)
-                    tx.forget()
+                    if savepoints:
+                        dialect.rollback_to_savepoint(tx.cursor.connection)
+                        tx.forget()
+                    elif caused_by_database or not tx.drop_operation():
+                        raise _WithCare from error
                 else:
+                    tx.end_operation()
                     job.entry = change_log.Entry(tx.origin, tx.actor, tx.changes)
                     if job.call is not None and not job.is_repeat:
                         answers.add(job.call, job.request, job.response, changed=bool(tx.changes.ByteSize()))
-                    tx.earlier.append(tx.changes)
-            newest = _append(tx, group, swept or locked or self._head) or swept
+            newest = _append(tx, group, swept or locked or self._head, is_locked=locked is not None) or swept
             answers.write()
             return newest
         except dialect.errors as error:
@@ -309,10 +375,9 @@ class Committer:
                 raise _NothingDone(error, retry=True) from error
             raise
 
-    def _reconcile(
-        self, connection: Any, tx: Transaction, locked: change_log.Head | None, *, whole: bool
-    ) -> change_log.Head | None:
+    def _reconcile(self, tx: Transaction, locked: change_log.Head | None, *, whole: bool) -> change_log.Head | None:
         """Log what others have written, before the group's operations; returns the new head if there was any."""
+        connection = tx.cursor.connection
         version = self._dialect.foreign_version(connection)
         newest = locked or self._head
         self._swept = whole or self._reconciler.is_due(version, newest.seq if newest is not None else None)
@@ -331,6 +396,14 @@ class Committer:
             return None
 
 
+def _read_ahead(tx: Transaction, group: Sequence[_Job]) -> None:
+    needs = ahead.Needs()
+    for job in group:
+        if job.foresee is not None:
+            job.foresee(needs, job.request)
+    ahead.read(tx, needs, requests=len(group))
+
+
 def _do(tx: Transaction, job: _Job, answers: Answers) -> None:
     found = answers.find(job.call, job.request) if job.call is not None else None
     if found is None:
@@ -344,7 +417,9 @@ def _sweep(tx: Transaction, _request: Any) -> None:
     forget_old(tx)
 
 
-def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | None) -> change_log.Head | None:
+def _append(
+    tx: Transaction, group: Sequence[_Job], known: change_log.Head | None, *, is_locked: bool
+) -> change_log.Head | None:
     """One commit of the log for neighbours that come from the same source."""
     entries: list[change_log.Entry] = []
     place: list[tuple[_Job, int]] = []
@@ -362,7 +437,7 @@ def _append(tx: Transaction, group: Sequence[_Job], known: change_log.Head | Non
         else:
             entries.append(job.entry)
         place.append((job, len(entries)))
-    newest = change_log.append(tx, entries, known)
+    newest = change_log.append(tx, entries, known, is_locked=is_locked)
     if newest is not None:
         for job, number in place:
             if hasattr(job.response, "seq") and not job.is_repeat:

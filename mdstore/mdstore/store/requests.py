@@ -132,7 +132,7 @@ class Answers:
             )
             for name, new in self._new.items()
         ]
-        self._tx.many(_PUT, rows)
+        self._tx.later(_PUT, rows)
 
 
 def digest_of(request: Any) -> bytes:

@@ -10,6 +10,7 @@ from mdstore.errors import InvalidArgument
 from mdstore.store import kinds
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import (
+    ahead,
     deleting,
     documents,
     executions,
@@ -26,6 +27,7 @@ from mdstore.store.operations import (
     types,
     writing,
 )
+from mdstore.store.operations.ahead import Foresee
 from mdstore.store.transaction import Transaction
 from mdstore.wire import service
 
@@ -49,6 +51,8 @@ class Rpc:
 
     operation: Operation
     mode: Mode
+    foresee: Foresee | None = None
+    """What a write will ask for, if that is worth reading for many at once."""
 
 
 _LETTERS: Final = {ARTIFACT: "Artifact", EXECUTION: "Execution", CONTEXT: "Context"}
@@ -194,9 +198,9 @@ def _relatives_of_many(parents: bool, name: str, tx: Transaction, request: Any) 
 def _table() -> Mapping[str, Rpc]:
     found: dict[str, Rpc] = {}
 
-    def add(name: str, operation: Callable[..., Any], mode: Mode, *first: Any) -> None:
+    def add(name: str, operation: Callable[..., Any], mode: Mode, *first: Any, foresee: Foresee | None = None) -> None:
         bound = partial(operation, *first, name) if first else operation
-        found[f"/ml_metadata.MetadataStoreService/{name}"] = Rpc(bound, mode)
+        found[f"/ml_metadata.MetadataStoreService/{name}"] = Rpc(bound, mode, foresee)
 
     for kind in kinds.KINDS:
         letters = _LETTERS[kind]
@@ -205,7 +209,7 @@ def _table() -> Mapping[str, Rpc]:
         add(f"Get{letters}Types", _get_types, Mode.SCAN, kind)
         add(f"Get{letters}TypesByID", _get_types_by_id, Mode.POINT, kind)
         add(f"Get{letters}TypesByExternalIds", _get_types_by_external_ids, Mode.POINT, kind)
-        add(f"Put{letters}s", _put_nodes, Mode.WRITE, kind)
+        add(f"Put{letters}s", _put_nodes, Mode.WRITE, kind, foresee=ahead.for_nodes(kind))
         add(f"Get{letters}s", _get_nodes, Mode.SCAN, kind)
         add(f"Get{letters}sByID", _get_nodes_by_id, Mode.POINT, kind)
         add(f"Get{letters}sByType", _get_nodes_by_type, Mode.SCAN, kind)
@@ -218,11 +222,11 @@ def _table() -> Mapping[str, Rpc]:
         add(f"GetEventsBy{letters}IDs", _get_events, Mode.POINT, kind)
     add("GetArtifactsByURI", _get_artifacts_by_uri, Mode.POINT)
     add("PutTypes", types.put_types, Mode.WRITE)
-    add("PutEvents", _put_events, Mode.WRITE)
-    add("PutExecution", executions.put_execution, Mode.WRITE)
+    add("PutEvents", _put_events, Mode.WRITE, foresee=ahead.for_events)
+    add("PutExecution", executions.put_execution, Mode.WRITE, foresee=ahead.for_execution)
     add("PutLineageSubgraph", subgraph.put_lineage_subgraph, Mode.WRITE)
     add("GetLineageSubgraph", lineage.get_lineage_subgraph, Mode.SCAN)
-    add("PutAttributionsAndAssociations", _put_members, Mode.WRITE)
+    add("PutAttributionsAndAssociations", _put_members, Mode.WRITE, foresee=ahead.for_members)
     add("PutParentContexts", _put_parents, Mode.WRITE)
     add("GetParentContextsByContext", _relatives, Mode.POINT, True)
     add("GetChildrenContextsByContext", _relatives, Mode.POINT, False)

@@ -63,7 +63,7 @@ class Store:
         # mdstore's own requests have a field for the key, which works on every way to the store.
         if key := getattr(request, "idempotency_key", ""):
             call = Call(idempotency_key=key)
-        return self._committer.submit(rpc.operation, request, deadline, call)
+        return self._committer.submit(rpc.operation, request, deadline, call, rpc.foresee)
 
     def reconcile(self) -> None:
         """Log what other programs have written to the database, and wait until that is on disk.

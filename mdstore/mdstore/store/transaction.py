@@ -1,17 +1,22 @@
 """What an operation runs on: one connection inside one transaction, one moment, and what it has changed so far."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from sqlalchemy import Table
+
+from mdstore.errors import MetadataError
 from mdstore.store.dialects import Dialect, Row
 from mdstore.store.interruption import Interruption
+from mdstore.store.known import Declaration, Known
+from mdstore.store.pending import Pending, tables_in
 from mdstore.store.sql import Insert, Statement, Values, Write
 from mdstore.wire import changes
 
-__all__ = ["Declaration", "Row", "Transaction", "now_ms"]
+__all__ = ["Declaration", "Refused", "Row", "Transaction", "now_ms"]
 
 
 def now_ms() -> int:
@@ -19,15 +24,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """What a write needs to know of a type."""
+class Refused(Exception):
+    """The database refused rows that were written late: nothing says which operation they are of."""
 
-    id: int
-    type_kind: int
-    name: str
-    properties: dict[str, int]
-    """Name -> number of `PropertyType`."""
+    def __init__(self, error: MetadataError) -> None:
+        """Take what the refusal means."""
+        super().__init__(str(error))
+        self.error = error
 
 
 class Transaction:
@@ -51,15 +54,24 @@ class Transaction:
         self.now_ms = now_ms
         self.statements = 0
         """How many SQL statements were run, for the budgets that tests hold."""
+        self.trips = 0
+        """How often the database was waited for; beginning is not counted, and a commit goes with the last writes."""
         self.changes = changes.Changes()
         """What the operation did, for the change log."""
         self.origin = "mlmd"
         self.actor = ""
         self.earlier: list[changes.Changes] = []
         """What operations before this one did in the same transaction; not in the change log yet."""
-        self.known_types: dict[int, Declaration] = {}
-        """Types that were read in this transaction, by id."""
-        self.next_ids: dict[str, int] = {}
+        self.known = Known()
+        self.next_ids: dict[str, Iterator[int]] = {}
+        self.writes_late = False
+        """Whether rows may wait: until somebody reads their table, or until `finish`."""
+        self.is_mixed = False
+        """Whether the running operation has written to the database: its rows can no longer be told from the others."""
+        self._mine = Pending()
+        """Of the running operation."""
+        self._done = Pending()
+        """Of the operations before."""
         self._interruption: Interruption | None = None
 
     @contextmanager
@@ -70,6 +82,8 @@ class Transaction:
         with interruption.covering(lambda: self._dialect.interrupt(connection)):
             yield
 
+    # --- reading
+
     def rows(self, statement: Statement, **parameters: Any) -> Sequence[Row]:
         """Run a query and return all its rows."""
         compiled = statement.on(self.dialect)
@@ -77,7 +91,10 @@ class Transaction:
 
     def text_rows(self, text: str, parameters: Sequence[Any] = ()) -> Sequence[Row]:
         """Run a query that was compiled by the caller."""
+        if self._done or self._mine:
+            self._write(tables_in(text))
         self.statements += 1
+        self.trips += 1
         if self._interruption is not None:
             self._interruption.check()
         try:
@@ -85,13 +102,47 @@ class Transaction:
         except self._dialect.errors as error:
             raise self._dialect.error(error) from error
 
+    def ask(
+        self, questions: Sequence[tuple[Statement, Mapping[str, Any]]], new_ids: Mapping[str, int], *, requests: int = 1
+    ) -> list[Sequence[Row]]:
+        """Run queries together, before anything is written, and take ids for new rows, as far as the database can.
+
+        Args:
+            questions: statements and their parameters.
+            new_ids: table -> how many ids will be needed.
+            requests: for how many requests all this is.
+
+        Returns:
+            The rows of each query.
+        """
+        texts = []
+        for statement, parameters in questions:
+            compiled = statement.on(self.dialect)
+            texts.append((compiled.text, self._arguments(compiled.arguments(parameters))))
+        for_ids = self._dialect.ask_for_ids(new_ids, requests=requests) if new_ids else None
+        if for_ids is not None:
+            texts.append(for_ids)
+        if not texts:
+            return []
+        self.statements += len(texts)
+        self.trips += 1
+        try:
+            found = self._dialect.fetch_all(self.cursor, texts)
+        except self._dialect.errors as error:
+            raise self._dialect.error(error) from error
+        if for_ids is not None:
+            self.next_ids.update(self._dialect.ids_in(found.pop()))
+        return found
+
     def _arguments(self, parameters: Sequence[Any]) -> Sequence[Any]:
         return [self._dialect.list_parameter(value) if type(value) is Values else value for value in parameters]
+
+    # --- writing
 
     def run(self, statement: Statement, **parameters: Any) -> bool:
         """Run a statement that has no rows, and say whether it met any."""
         compiled = statement.on(self.dialect)
-        self.statements += 1
+        self._at_once(tables_in(compiled.text))
         try:
             self.cursor.execute(compiled.text, self._arguments(compiled.arguments(parameters)))
         except self._dialect.errors as error:
@@ -106,27 +157,119 @@ class Transaction:
         """
         if not rows:
             return
-        self.statements += 1
+        self._dialect.check(write, rows)
+        self._at_once((write.table,))
         try:
             self._dialect.write(self.cursor, write, rows)
         except self._dialect.errors as error:
             raise self._dialect.error(error, write.table) from error
 
-    def create(self, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
-        """Insert rows and return the ids that they got, in their order and ascending.
+    def later(self, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows whose place among other writes does not matter: maybe with those of other operations.
 
         Raises:
-            AlreadyExists: a row breaks a unique key.
+            AlreadyExists: a row breaks a unique key; maybe only later, as `Refused`.
+        """
+        if not rows:
+            return
+        if not self.writes_late:
+            self.many(write, rows)
+            return
+        self._dialect.check(write, rows)
+        if self._mine.collides(write, rows):
+            self._write((write.table,))
+        self._mine.add(write, rows)
+
+    def create(self, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
+        """Insert rows, maybe late, and return the ids that they get, in their order and ascending.
+
+        Raises:
+            AlreadyExists: a row breaks a unique key; maybe only later, as `Refused`.
         """
         if not rows:
             return ()
-        self.statements += 1
+        if self.writes_late:
+            ids = self._take_ids(insert.table, len(rows))
+            if ids is not None:
+                self.later(insert.with_id, [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)])
+                return ids
+        self._dialect.check(insert, rows)
+        self._at_once(())
         try:
             return self._dialect.create(self, insert, rows)
         except self._dialect.errors as error:
             raise self._dialect.error(error, insert.table) from error
 
+    def _take_ids(self, table: Table, count: int) -> Sequence[int] | None:
+        ids = list(islice(self.next_ids.get(table.name, iter(())), count))
+        if len(ids) < count:
+            self.ask((), {table.name: count - len(ids)})
+            ids += islice(self.next_ids.get(table.name, iter(())), count - len(ids))
+        return ids if len(ids) == count else None
+
+    def _at_once(self, among: Collection[Table]) -> None:
+        """A statement is about to be run that writes; what waits for these tables goes first."""
+        if self._done or self._mine:
+            self._write(among)
+        self.is_mixed = True
+        self.statements += 1
+        self.trips += 1
+
+    def _write(self, among: Collection[Table]) -> None:
+        writes = self._done.take(among)
+        mine = self._mine.take(among)
+        if mine:
+            self.is_mixed = True
+            writes += mine
+        if not writes:
+            return
+        self.statements += len(writes)
+        self.trips += 1
+        try:
+            self._dialect.write_all(self.cursor, writes)
+        except self._dialect.errors as error:
+            raise Refused(self._dialect.error(error)) from error
+
+    # --- the operations of one transaction
+
+    def begin_operation(self) -> None:
+        """What follows is another operation's."""
+        self.changes = changes.Changes()
+        self.origin, self.actor = "mlmd", ""
+        self.is_mixed = False
+        self.known.is_changed = False
+
+    def end_operation(self) -> None:
+        """The operation is done; its rows wait for the end of the transaction."""
+        for write, rows in self._mine.take():
+            if self._done.collides(write, rows):
+                self._write((write.table,))
+            self._done.add(write, rows)
+        self.earlier.append(self.changes)
+
+    def drop_operation(self) -> bool:
+        """The operation failed: forget its rows, and say whether that is all that was to be done."""
+        if self.known.is_changed:
+            self.known = Known()
+        self._mine.clear()
+        return not self.is_mixed
+
     def forget(self) -> None:
-        """After a rollback to a savepoint: ids that were handed out and types that were read may not be there."""
+        """After a rollback to a savepoint: ids that were handed out and what was read may not be there."""
         self.next_ids = {}
-        self.known_types = {}
+        self.known = Known()
+
+    def finish(self) -> None:
+        """Write what waits, and commit.
+
+        Raises:
+            Refused: the database would not have it, and nothing was committed; of the error `Unavailable`, nobody
+                knows.
+        """
+        writes = self._done.take() + self._mine.take()
+        self.statements += len(writes)
+        self.trips += 1
+        try:
+            self._dialect.finish(self.cursor, writes)
+        except self._dialect.errors as error:
+            raise Refused(self._dialect.error(error)) from error

@@ -6,7 +6,7 @@ autocommit mode: transactions begin and end where this interface says so.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from sqlalchemy import Connection, Engine, Table
@@ -32,8 +32,8 @@ class Running(Protocol):
 
     cursor: Any
     statements: int
-    next_ids: dict[str, int]
-    """For databases whose writer hands out ids itself: table -> next id; empty when not known."""
+    next_ids: dict[str, Iterator[int]]
+    """Ids that nobody else will give to a row of the table; empty when not known."""
 
 
 class Dialect(ABC):
@@ -43,6 +43,8 @@ class Dialect(ABC):
     """Of SQLAlchemy's dialect: "sqlite", "postgresql" or "mysql"."""
     reads_inline: ClassVar[bool]
     """Whether a point read is over sooner than a thread would be woken for it."""
+    undoes_tables: ClassVar[bool] = True
+    """Whether a rollback undoes the making of tables too."""
     errors: ClassVar[tuple[type[Exception], ...]]
     """What the driver raises."""
 
@@ -108,13 +110,49 @@ class Dialect(ABC):
         rows: Sequence[Row] = cursor.fetchall()
         return rows
 
+    def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """Run queries, each with its arguments, and return the rows of each."""
+        return [self.fetch(cursor, text, arguments) for text, arguments in texts]
+
     @abstractmethod
     def list_parameter(self, values: Values) -> Any:
         """A list as the driver takes it for `OneOf`."""
 
+    def check(self, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """Raise InvalidArgument for what the database's columns cannot hold, as far as that can be told before."""
+        check_int32(write, rows)
+
     @abstractmethod
     def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
         """Write all rows."""
+
+    def write_all(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """Write the rows of several writes, in their order."""
+        for write, rows in writes:
+            self.write(cursor, write, rows)
+
+    def finish(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """The same, and commit."""
+        self.write_all(cursor, writes)
+        self.commit(cursor.connection)
+
+    def ask_for_ids(
+        self,
+        counts: Mapping[str, int],  # noqa: ARG002 (an interface)
+        *,
+        requests: int,  # noqa: ARG002 (an interface)
+    ) -> tuple[str, Sequence[Any]] | None:
+        """A query for ids, with its arguments; None when it is better to insert the rows and see.
+
+        Args:
+            counts: table -> how many rows it gets.
+            requests: how many share these; each would insert its own.
+        """
+        return None
+
+    def ids_in(self, rows: Sequence[Row]) -> dict[str, Iterator[int]]:  # noqa: ARG002 (an interface)
+        """The ids of each table that the query gave, ascending; nobody else gets them."""
+        return {}
 
     @abstractmethod
     def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:

@@ -9,12 +9,15 @@ same is done here, unless the URL says `?charset=utf8mb4`: then texts are what t
 """
 
 import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import pymysql
+from pymysql.constants import CLIENT
+from pymysql.converters import escape_string
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
 
@@ -28,13 +31,23 @@ from mdstore.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, check_int32, taken
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 STATEMENT_BYTES: Final = 1024 * 1024
 """Rows are sent in statements of about this size."""
 KEYS: Final = 500
 """Rows that one statement deletes or updates: MySQL's optimizer counts the conditions."""
+
+RESERVED_MOST: Final = 5000
+"""For more rows, reserving their ids costs more than it saves, which is a message for each request and table."""
+_BLANK: Final = {
+    "Artifact": ("type_id", "(0)"),
+    "Execution": ("type_id", "(0)"),
+    # Of the same two nodes there can be one event only. No node has an id below zero.
+    "Event": ("artifact_id, execution_id, type", "({},0,0)"),
+}
+"""Table -> columns and values of a row that breaks no key."""
 
 # Everything else about a text is as the server was told; rows that are not UTF-8 must not hide the others.
 _LENIENT: Final = "mdstore_utf8"
@@ -61,6 +74,7 @@ class MySQL(Dialect):
 
     name = "mysql"
     reads_inline = False
+    undoes_tables = False
     errors = (pymysql.err.Error,)
 
     def __init__(self) -> None:
@@ -73,7 +87,11 @@ class MySQL(Dialect):
             url = url.update_query_dict({"charset": "latin1"})
         engine = create_engine(
             url.set(drivername="mysql+pymysql"),
-            connect_args={"autocommit": True, "connect_timeout": CONNECT_S},
+            connect_args={
+                "autocommit": True,
+                "connect_timeout": CONNECT_S,
+                "client_flag": CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
+            },
             pool_size=POOL_SIZE,
             max_overflow=MOST_MORE,
             pool_reset_on_return=None,
@@ -129,24 +147,46 @@ class MySQL(Dialect):
 
     def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
         """One statement for all rows, or a few; an update of unique columns is one for each, as their order counts."""
-        check_int32(write, rows)
-        rows = encoded_messages(write, rows)
-        match write:
-            case Insert():
-                head, tail = _insert(write)
-                for values in _parts(_literals(cursor, rows)):
-                    _execute(cursor, f"{head}{','.join(values)}{tail}")
-            case Update() if len(rows) == 1 or _touches_unique(write, rows):
-                for row in rows:
-                    _execute(cursor, cursor.mogrify(_single(write), row))
-            case Update():
-                _update_many(cursor, write, rows)
-            case Delete():
-                for start in range(0, len(rows), KEYS):
-                    part = rows[start : start + KEYS]
-                    each = " OR ".join([_condition(write.key)] * len(part))
-                    text = f"DELETE FROM {quote('mysql', write.table.name)} WHERE {each}"  # noqa: S608 (names)
-                    _execute(cursor, cursor.mogrify(text, [value for row in part for value in row]))
+        for text in _texts(cursor, write, rows):
+            _execute(cursor, text)
+
+    def write_all(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """Statements behind each other in one message; behind one that fails, none is done."""
+        _execute_all(cursor, (text for write, rows in writes for text in _texts(cursor, write, rows)))
+
+    def finish(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """The same, with the commit at the end."""
+        _execute_all(
+            cursor, chain((text for write, rows in writes for text in _texts(cursor, write, rows)), ["COMMIT"])
+        )
+
+    def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message."""
+        _execute(cursor, ";".join(cursor.mogrify(text, arguments) for text, arguments in texts))
+        found: list[Sequence[Row]] = []
+        while True:
+            if cursor.description is not None:
+                found.append(cursor.fetchall())
+            if not cursor.nextset():
+                return found
+
+    def ask_for_ids(self, counts: Mapping[str, int], *, requests: int) -> tuple[str, Sequence[Any]] | None:
+        """Insert rows and take them back: InnoDB gives their ids to nobody else."""
+        wanted = {name: count for name, count in counts.items() if count and name in _BLANK}
+        if requests == 1 or not 0 < sum(wanted.values()) <= RESERVED_MOST:
+            return None
+        texts = ["SAVEPOINT ids"]
+        for name, count in wanted.items():
+            columns, row = _BLANK[name]
+            rows = ",".join(row.format(-number) for number in range(1, count + 1))
+            texts += [f"INSERT INTO {name} ({columns}) VALUES {rows}", f"SET @{name} = LAST_INSERT_ID()"]  # noqa: S608
+        texts.append("ROLLBACK TO SAVEPOINT ids")
+        found = (f"SELECT '{name}', @{name}, {count}, @@auto_increment_increment" for name, count in wanted.items())
+        return ";".join([*texts, " UNION ALL ".join(found)]), ()
+
+    def ids_in(self, rows: Sequence[Row]) -> dict[str, Iterator[int]]:
+        """As in `create`, one statement's ids follow each other."""
+        return {str(name): iter(range(first, first + count * step, step)) for name, first, count, step in rows}
 
     def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
         """The ids of one statement follow each other: InnoDB takes them at once, since their number is known."""
@@ -203,6 +243,35 @@ def _set_up(connection: Any, _record: object) -> None:
         connection.mdstore_increment, connection.mdstore_most_bytes = cursor.fetchone()
 
 
+def _texts(cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """The statements of a write, with their values."""
+    rows = encoded_messages(write, rows)
+    match write:
+        case Insert():
+            head, tail = _insert(write)
+            for values in _parts(_literals(cursor, rows)):
+                yield f"{head}{','.join(values)}{tail}"
+        case Update() if len(rows) == 1 or _touches_unique(write, rows):
+            for row in rows:
+                yield cursor.mogrify(_single(write), row)
+        case Update():
+            yield from _update_many(cursor, write, rows)
+        case Delete():
+            for start in range(0, len(rows), KEYS):
+                part = rows[start : start + KEYS]
+                each = " OR ".join([_condition(write.key)] * len(part))
+                text = f"DELETE FROM {quote('mysql', write.table.name)} WHERE {each}"  # noqa: S608 (names)
+                yield cursor.mogrify(text, [value for row in part for value in row])
+
+
+def _execute_all(cursor: Any, texts: Iterable[str]) -> None:
+    for part in _parts(iter(texts)):
+        _execute(cursor, ";".join(part))
+        # The failure of a statement is told where its result would be.
+        while cursor.nextset():
+            pass
+
+
 def _execute(cursor: Any, text: str) -> None:
     """Run a statement that holds its values."""
     # A server only hangs up on one that is too long. UTF-8 has at least a byte a character.
@@ -212,8 +281,18 @@ def _execute(cursor: Any, text: str) -> None:
 
 
 def _literals(cursor: Any, rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    places = f"({','.join(['%s'] * len(rows[0]))})"
-    return (cursor.mogrify(places, row) for row in rows)
+    """Each row as SQL has it; the driver's own way to write a value looks for its kind anew each time."""
+    escape: Callable[[Any], str] = cursor.connection.escape
+
+    def literal(value: Any) -> str:
+        kind = type(value)
+        if value is None:
+            return "NULL"
+        if kind is int:
+            return str(value)
+        return f"'{escape_string(value)}'" if kind is str else escape(value)
+
+    return (f"({','.join(map(literal, row))})" for row in rows)
 
 
 def _parts(rows: Iterator[str]) -> Iterator[list[str]]:
@@ -280,7 +359,7 @@ def _single(write: Update) -> str:
     return f"UPDATE {quote('mysql', write.table.name)} SET {changed} WHERE {_condition(write.key)}"  # noqa: S608
 
 
-def _update_many(cursor: Any, write: Update, rows: Sequence[Sequence[Any]]) -> None:
+def _update_many(cursor: Any, write: Update, rows: Sequence[Sequence[Any]]) -> Iterator[str]:
     names = [quote("mysql", name) for name in write.parameters]
     table = quote("mysql", write.table.name)
     changed = ", ".join(f"stored.{name} = given.{name}" for name in names[: len(write.columns)])
@@ -291,4 +370,4 @@ def _update_many(cursor: Any, write: Update, rows: Sequence[Sequence[Any]]) -> N
         part = rows[start : start + KEYS]
         given = first + other * (len(part) - 1)
         text = f"UPDATE {table} AS stored JOIN ({given}) AS given ON {same} SET {changed}"  # noqa: S608
-        _execute(cursor, cursor.mogrify(text, [value for row in part for value in row]))
+        yield cursor.mogrify(text, [value for row in part for value in row])

@@ -4,7 +4,7 @@ Many rows go in one statement of constant text, as arrays that are unnested, so 
 one round trip whatever its size. The writer locks the head's row first: several servers on one database have one order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
@@ -26,7 +26,7 @@ from mdstore.errors import (
     Unavailable,
 )
 from mdstore.store import tables
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, check_int32, taken
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
 from mdstore.store.sql import DIALECTS, Conflict, Delete, Insert, LowerCase, Update, Values, Write, quote
 
 _LOCK: Final = 0x6D6473746F7265
@@ -36,6 +36,15 @@ _BEGIN_WRITE: Final = (
     # A writer that waits longer, or hangs itself, must not keep the other servers from writing.
     "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s';"
     "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
+)
+_SEQUENCES: Final = {
+    table.name: f"SELECT pg_get_serial_sequence('{table.name.lower()}', 'id')::regclass AS numbers OFFSET 0"
+    for table in (tables.ARTIFACT, tables.EXECUTION, tables.CONTEXT, tables.EVENT)
+}
+"""Table -> which sequence its ids come from, looked for once and not for each number."""
+_NEXT_IDS: Final = " UNION ALL ".join(
+    f"SELECT {place}, nextval(numbers) FROM ({sequence}) AS found, generate_series(1, %s)"  # noqa: S608 (names)
+    for place, sequence in enumerate(_SEQUENCES.values())
 )
 _TABLES: Final = {table.name.lower(): table for table in (*tables.MLMD_TABLES, *tables.OUR_TABLES)}
 
@@ -102,6 +111,12 @@ class PostgreSQL(Dialect):
         text = "SAVEPOINT operation" if first else "RELEASE SAVEPOINT operation; SAVEPOINT operation"
         connection.execute(text, prepare=False)
 
+    def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message."""
+        with cursor.connection.pipeline():
+            cursors = [cursor.connection.execute(text, arguments) for text, arguments in texts]
+            return [found.fetchall() for found in cursors]
+
     def list_parameter(self, values: Values) -> Any:
         """A list; what no text of PostgreSQL can be is not in it."""
         if any(isinstance(item, str) and "\0" in item for item in values):
@@ -110,13 +125,49 @@ class PostgreSQL(Dialect):
 
     def write(self, cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> None:
         """One statement; an update of unique columns is one for each row, since there their order counts."""
-        check_int32(write, rows)
         if len(rows) == 1:
             cursor.execute(_single(write), rows[0])
         elif isinstance(write, Update) and _touches_unique(write, rows):
             cursor.executemany(_single(write), rows)
         else:
             cursor.execute(_bulk(write), [list(column) for column in zip(*rows, strict=True)])
+
+    def write_all(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """All in one message."""
+        connection = cursor.connection
+        with connection.pipeline():
+            for write, rows in writes:
+                self.write(connection.cursor(), write, rows)
+
+    def finish(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
+        """All in one message: behind a statement that fails, PostgreSQL does none of the others, nor commits."""
+        connection = cursor.connection
+        with connection.pipeline():
+            for write, rows in writes:
+                self.write(connection.cursor(), write, rows)
+            done = connection.execute("COMMIT", prepare=False)
+        if done.statusmessage != "COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction had failed before its end")
+
+    def ask_for_ids(
+        self,
+        counts: Mapping[str, int],
+        *,
+        requests: int,  # noqa: ARG002 (an interface)
+    ) -> tuple[str, Sequence[Any]] | None:
+        """The next numbers of the tables' sequences."""
+        if not counts.keys() <= _SEQUENCES.keys():
+            return None
+        return _NEXT_IDS, [counts.get(name, 0) for name in _SEQUENCES]
+
+    def ids_in(self, rows: Sequence[Row]) -> dict[str, Iterator[int]]:
+        """A sequence gives a number once."""
+        found: dict[str, list[int]] = {}
+        names = list(_SEQUENCES)
+        for place, number in rows:
+            if number is not None:
+                found.setdefault(names[place], []).append(number)
+        return {name: iter(sorted(numbers)) for name, numbers in found.items()}
 
     def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
         """One statement; the ids come from the table's sequence in the order of the rows."""

@@ -7,8 +7,9 @@ writer commits for many requests at once that costs little.
 import json
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,12 @@ from mdstore.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from mdstore.store import tables
 from mdstore.store.dialects import POOL_SIZE, Dialect, Row, Running, taken
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 BUSY_TIMEOUT_S: Final = 5.0
+_NEWEST_IDS: Final = "SELECT name, seq FROM sqlite_sequence"
 
 
 class SQLite(Dialect):
@@ -124,19 +127,31 @@ class SQLite(Dialect):
         """Run one prepared statement per row, which costs 2 µs."""
         cursor.executemany(_text(write), encoded_messages(write, rows))
 
+    def check(self, write: Write, rows: Sequence[Sequence[Any]]) -> None:
+        """Its columns hold everything."""
+
     def create(self, running: Running, insert: Insert, rows: Sequence[Sequence[Any]]) -> Sequence[int]:
         """Hand out the ids: the transaction holds the write lock, so nobody else does."""
         if not running.next_ids:
-            # One look for all tables: AUTOINCREMENT never gives an id twice, so neither do we.
             running.statements += 1
-            found = running.cursor.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-            running.next_ids.update((name, seq + 1) for name, seq in found)
-            running.next_ids.setdefault("", 0)
-        first = running.next_ids.get(insert.table.name, 1)
-        ids = range(first, first + len(rows))
-        running.next_ids[insert.table.name] = ids.stop
+            running.next_ids.update(self.ids_in(self.fetch(running.cursor, _NEWEST_IDS, ())))
+        ids = list(islice(running.next_ids[insert.table.name], len(rows)))
         self.write(running.cursor, insert.with_id, [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)])
         return ids
+
+    def ask_for_ids(
+        self,
+        counts: Mapping[str, int],  # noqa: ARG002 (an interface)
+        *,
+        requests: int,  # noqa: ARG002 (an interface)
+    ) -> tuple[str, Sequence[Any]] | None:
+        """One look for all tables, however many ids."""
+        return _NEWEST_IDS, ()
+
+    def ids_in(self, rows: Sequence[Row]) -> dict[str, Iterator[int]]:
+        """AUTOINCREMENT never gives an id twice, so neither do we."""
+        newest = {table.name: 0 for table in tables.MLMD_TABLES} | {row[0]: row[1] for row in rows}
+        return {name: count(seq + 1) for name, seq in newest.items()}
 
     def error(self, error: Exception, table: Table | None = None) -> MetadataError:
         """By SQLite's names of errors."""

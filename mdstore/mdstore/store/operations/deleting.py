@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Table, delete, or_, select
 from mdstore.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
+from mdstore.store.known import Known
 from mdstore.store.operations import filtering, holding, listing, references
 from mdstore.store.operations import nodes as storing
 from mdstore.store.properties import check_text
@@ -248,3 +249,4 @@ def _delete(tx: Transaction, gone: _Gone) -> None:
             take(tables.PARENT_CONTEXT, ids, "context_id")
             take(tables.PARENT_CONTEXT, ids, "parent_context_id")
         take(kind.table, ids, "id")
+    tx.known = Known()

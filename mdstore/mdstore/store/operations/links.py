@@ -17,16 +17,17 @@ from mdstore.wire import mlmd
 
 
 @cache
-def _existing(kind: Kind) -> Statement:
+def existing(kind: Kind) -> Statement:
+    """A query for those of these `ids` that there are."""
     return Statement(lambda: select(kind.table.c.id).where(OneOf(kind.table.c.id, "ids")))
 
 
 def require(tx: Transaction, kind: Kind, ids: Collection[int]) -> None:
     """Raise InvalidArgument unless all these nodes exist."""
-    wanted = set(ids)
+    wanted = set(ids) - tx.known.existing[kind]
     if not wanted:
         return
-    missing = wanted - {row[0] for row in tx.rows(_existing(kind), ids=values(wanted))}
+    missing = wanted - {row[0] for row in tx.rows(existing(kind), ids=values(wanted))}
     if missing:
         raise InvalidArgument(f"no {kind.label} has the id {', '.join(map(str, sorted(missing)))}")
 
@@ -77,7 +78,7 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
                     paths.append((event_id, True, step.index, None))
                 case "key":
                     paths.append((event_id, False, None, check_text("a path's key", step.key)))
-    tx.many(_INSERT_PATH, paths)
+    tx.later(_INSERT_PATH, paths)
     tx.changes.events.extend(images)
 
 
@@ -141,11 +142,13 @@ def add_members(
     """
     wanted = list(dict.fromkeys(pairs))
     # Asked by node: a node is in a few contexts, but a context may hold a million nodes.
-    older = {node for _, node in wanted} - set(new_nodes)
+    known = tx.known.contexts_of[kind]
+    older = {node for _, node in wanted} - set(new_nodes) - known.keys()
     there = {(context, node) for node, context in context_ids_of(tx, kind, older)} if older else set()
-    new = [pair for pair in wanted if pair not in there]
-    tx.many(_INSERT_MEMBER[kind], new)
+    new = [pair for pair in wanted if pair not in there and pair[0] not in known.get(pair[1], ())]
+    tx.later(_INSERT_MEMBER[kind], new)
     for context, node in new:
+        tx.known.has_joined(kind, node, context)
         if kind is ARTIFACT:
             tx.changes.attributions.add(context_id=context, artifact_id=node)
         else:
@@ -171,7 +174,8 @@ def put_members(
 
 
 @cache
-def _contexts_of(kind: Kind) -> Statement:
+def contexts_by_ids(kind: Kind) -> Statement:
+    """A query for rows (node, context) of the artifacts or executions of these `ids`, by context."""
     table = _MEMBERS[kind].c
     return Statement(
         lambda: (
@@ -184,7 +188,7 @@ def _contexts_of(kind: Kind) -> Statement:
 
 def context_ids_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> Sequence[Sequence[int]]:
     """Rows (node, context) of artifacts or executions, by context."""
-    return tx.rows(_contexts_of(kind), ids=values(set(ids)))
+    return tx.rows(contexts_by_ids(kind), ids=values(set(ids)))
 
 
 @cache

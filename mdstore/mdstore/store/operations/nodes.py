@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, select
 
 from mdstore.errors import InvalidArgument, NotFound
 from mdstore.store import tables
-from mdstore.store.kinds import ARTIFACT, Kind
+from mdstore.store.kinds import ARTIFACT, CONTEXT, Kind
 from mdstore.store.properties import fill
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
@@ -52,7 +52,8 @@ def read_statement(kind: Kind, where: Callable[[], Any]) -> Statement:
 
 
 @cache
-def _by_ids(kind: Kind) -> Statement:
+def nodes_by_ids(kind: Kind) -> Statement:
+    """A query for the nodes of these `ids`, for `messages`."""
     return read_statement(kind, lambda: OneOf(kind.table.c.id, "ids"))
 
 
@@ -75,7 +76,8 @@ def _by_type_and_name(kind: Kind) -> Statement:
 
 
 @cache
-def _properties(kind: Kind) -> Statement:
+def properties_by_ids(kind: Kind) -> Statement:
+    """A query for the properties of the nodes of these `ids`, for `messages`."""
     table = kind.property_table.c
     return Statement(
         lambda: select(
@@ -89,6 +91,24 @@ _BY_URIS: Final = read_statement(ARTIFACT, lambda: OneOf(ARTIFACT.table.c.uri, "
 
 def messages(tx: Transaction, kind: Kind, rows: Iterable[Sequence[Any]]) -> list[Any]:
     """The nodes of these rows with their properties, in the order of the rows; one more statement."""
+    found = _without_properties(kind, rows)
+    return _filled(found, tx.rows(properties_by_ids(kind), ids=values(found)) if found else ())
+
+
+def messages_of(kind: Kind, rows: Iterable[Sequence[Any]], properties: Iterable[Sequence[Any]]) -> list[Any]:
+    """The nodes of these rows, with these rows of their properties."""
+    return _filled(_without_properties(kind, rows), properties)
+
+
+def _filled(found: dict[int, Any], properties: Iterable[Sequence[Any]]) -> list[Any]:
+    for owner, *rest in properties:
+        # Some may be left of a node that is gone.
+        if owner in found:
+            fill(found[owner], rest)
+    return list(found.values())
+
+
+def _without_properties(kind: Kind, rows: Iterable[Sequence[Any]]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for row in rows:
         node = found[row[0]] = kind.message(
@@ -106,17 +126,14 @@ def messages(tx: Transaction, kind: Kind, rows: Iterable[Sequence[Any]]) -> list
             setattr(node, kind.state, row[7])
         if kind.has_uri:
             node.uri = row[8] or ""
-    if found:
-        for owner, *rest in tx.rows(_properties(kind), ids=values(found)):
-            fill(found[owner], rest)
-    return list(found.values())
+    return found
 
 
 def by_ids(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:
     """Those of the nodes that exist, each once, by id."""
     if not ids:
         return []
-    return messages(tx, kind, tx.rows(_by_ids(kind), ids=values(set(ids))))
+    return messages(tx, kind, tx.rows(nodes_by_ids(kind), ids=values(set(ids))))
 
 
 def by_external_ids(tx: Transaction, kind: Kind, external_ids: Sequence[str]) -> list[Any]:
@@ -184,7 +201,8 @@ def ids_by_external_id(tx: Transaction, kind: Kind, external_ids: Collection[str
 
 
 @cache
-def _ids_by_names(kind: Kind) -> Statement:
+def ids_by_names(kind: Kind) -> Statement:
+    """A query for rows (type id, name, id) of all nodes of these `type_ids` and these `names`."""
     table = kind.table.c
     return Statement(
         lambda: select(table.type_id, table.name, table.id).where(
@@ -193,12 +211,17 @@ def _ids_by_names(kind: Kind) -> Statement:
     )
 
 
+def by_names(keys: Collection[tuple[int, str]]) -> dict[str, Any]:
+    """The parameters of `ids_by_names` for these (type id, name)."""
+    return {"type_ids": values({key[0] for key in keys}), "names": values({key[1] for key in keys})}
+
+
 def ids_by_type_and_name(tx: Transaction, kind: Kind, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
     """(type id, name) -> id of those nodes that exist."""
-    if not keys:
-        return {}
-    rows = tx.rows(
-        _ids_by_names(kind), type_ids=values({key[0] for key in keys}), names=values({key[1] for key in keys})
-    )
-    wanted = set(keys)
-    return {(row[0], row[1]): row[2] for row in rows if (row[0], row[1]) in wanted}
+    known = tx.known.contexts if kind is CONTEXT else {}
+    wanted = set(keys) - known.keys()
+    found = {key: node_id for key in keys if (node_id := known.get(key)) is not None}
+    if wanted:
+        rows = tx.rows(ids_by_names(kind), **by_names(wanted))
+        found.update(((row[0], row[1]), row[2]) for row in rows if (row[0], row[1]) in wanted)
+    return found

@@ -15,6 +15,9 @@ from mdstore.store.properties import PropertyRow, check_declared, check_text, pr
 from mdstore.store.sql import Conflict, Delete, Insert, Update
 from mdstore.store.transaction import Declaration, Transaction
 
+_UNIQUE: Final = ("name", "external_id")
+"""Columns of nodes whose values are taken: of two updates of these, the order counts."""
+
 
 @cache
 def _insert(kind: Kind) -> Insert:
@@ -33,8 +36,13 @@ def _delete_property(kind: Kind) -> Delete:
 
 @cache
 def _update(kind: Kind) -> Update:
-    fixed = {"id", "type_id", "create_time_since_epoch"} | (set() if kind is CONTEXT else {"name"})
+    fixed = {"id", "type_id", "create_time_since_epoch", *_UNIQUE}
     return Update(kind.table, tuple(column.name for column in kind.table.columns if column.name not in fixed))
+
+
+@cache
+def _rename(kind: Kind) -> Update:
+    return Update(kind.table, _UNIQUE if kind is CONTEXT else ("external_id",))
 
 
 def _column(node: Any, name: str) -> Any:
@@ -106,7 +114,10 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
     for node_id, node, image in zip(ids, nodes, images, strict=True):
         image.id = node_id
         property_rows += rows_of(node_id, node)
-    tx.many(_put_property(kind, Conflict.FAIL), property_rows)
+    tx.later(_put_property(kind, Conflict.FAIL), property_rows)
+    if kind is CONTEXT:
+        for image in images:
+            tx.known.has_created(image.type_id, image.name, image.id)
     getattr(tx.changes, kind.nodes_field).extend(images)
     getattr(tx.changes, f"created_{kind.label}_ids").extend(ids)
     return list(ids)
@@ -210,10 +221,11 @@ def update_nodes(
         strictly_later: the update time grows, even within a millisecond.
     """
     rows: list[list[Any]] = []
+    renamed: list[list[Any]] = []
     upserts: list[PropertyRow] = []
     deletes: list[tuple[int, str, bool]] = []
+    changed: list[tuple[Any, Any]] = []
     images = getattr(tx.changes, kind.nodes_field)
-    names = _update(kind).columns
     for node in nodes:
         stored = stored_by_id.get(node.id)
         if stored is None:
@@ -242,12 +254,20 @@ def update_nodes(
         ):
             upserts.extend(_changed_properties(wanted.id, before, after, custom=custom))
             deletes.extend(_gone_properties(wanted.id, before, after, custom=custom))
-        rows.append([*(_column(wanted, name) for name in names), wanted.id])
+        rows.append([*(_column(wanted, name) for name in _update(kind).columns), wanted.id])
+        if any(_column(wanted, name) != _column(stored, name) for name in _rename(kind).columns):
+            renamed.append([*(_column(wanted, name) for name in _rename(kind).columns), wanted.id])
         stored_by_id[wanted.id] = wanted
+        changed.append((stored, wanted))
         images.add().CopyFrom(wanted)
-    tx.many(_update(kind), rows)
-    tx.many(_delete_property(kind), deletes)
-    tx.many(_put_property(kind, Conflict.REPLACE), upserts)
+    tx.many(_rename(kind), renamed)
+    tx.later(_update(kind), rows)
+    tx.later(_delete_property(kind), deletes)
+    tx.later(_put_property(kind, Conflict.REPLACE), upserts)
+    for stored, wanted in changed:
+        tx.known.has_updated(kind, wanted)
+        if kind is CONTEXT and wanted.name != stored.name:
+            tx.known.has_renamed(wanted.type_id, stored.name, wanted.name)
 
 
 def _changed_properties(owner: int, stored: Any, wanted: Any, *, custom: bool) -> Iterable[PropertyRow]:
@@ -262,7 +282,10 @@ def _gone_properties(owner: int, stored: Any, wanted: Any, *, custom: bool) -> I
 
 def read_for_update(tx: Transaction, kind: Kind, nodes: Iterable[Any]) -> dict[int, Any]:
     """The stored nodes among those that have an id, by id."""
-    return {stored.id: stored for stored in by_ids(tx, kind, [node.id for node in nodes if node.HasField("id")])}
+    wanted = {node.id for node in nodes if node.HasField("id")}
+    found = tx.known.stored(kind, wanted)
+    found.update((stored.id, stored) for stored in by_ids(tx, kind, wanted - found.keys()))
+    return found
 
 
 def declarations_for(

@@ -1,17 +1,18 @@
 """Types: creating and extending them, and reading them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
 from typing import Any, Final
 
 from google.protobuf import json_format
-from sqlalchemy import and_, bindparam, null, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, null, select, update
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from mdstore.store import kinds, tables
 from mdstore.store.kinds import Kind
 from mdstore.store.properties import check_text
 from mdstore.store.sql import Insert, OneOf, Statement, values
-from mdstore.store.transaction import Declaration, Transaction
+from mdstore.store.transaction import Declaration, Row, Transaction
 from mdstore.wire import mlmd, service
 
 _T = tables.TYPE.c
@@ -52,19 +53,35 @@ _PROPERTIES: Final = Statement(
         .order_by(tables.TYPE_PROPERTY.c.type_id, tables.TYPE_PROPERTY.c.name)
     )
 )
-_DECLARED: Final = Statement(
-    lambda: (
-        select(
-            _T.id,
-            _T.type_kind,
-            _T.name,
-            tables.TYPE_PROPERTY.c.name.label("property"),
-            tables.TYPE_PROPERTY.c.data_type,
+
+
+def _declared(where: Callable[[], ColumnElement[bool]]) -> Statement:
+    return Statement(
+        lambda: (
+            select(
+                _T.id,
+                _T.type_kind,
+                _T.name,
+                tables.TYPE_PROPERTY.c.name.label("property"),
+                tables.TYPE_PROPERTY.c.data_type,
+            )
+            .select_from(tables.TYPE.outerjoin(tables.TYPE_PROPERTY, tables.TYPE_PROPERTY.c.type_id == _T.id))
+            .where(where())
         )
-        .select_from(tables.TYPE.outerjoin(tables.TYPE_PROPERTY, tables.TYPE_PROPERTY.c.type_id == _T.id))
-        .where(OneOf(_T.id, "ids"))
     )
-)
+
+
+DECLARED: Final = _declared(lambda: OneOf(_T.id, "ids"))
+"""A query for the types of these `ids`, for `learn_from`."""
+
+
+@cache
+def declared_of(kind: Kind) -> Statement:
+    """A query for the types of the nodes of these `ids`, for `learn_from`."""
+    table = kind.table.c
+    return _declared(lambda: _T.id.in_(select(table.type_id).where(OneOf(table.id, "ids"))))
+
+
 _INSERT: Final = Insert(
     tables.TYPE, ("name", "version", "type_kind", "description", "input_type", "output_type", "external_id")
 )
@@ -79,7 +96,7 @@ def declarations(tx: Transaction, kind: Kind, ids: Iterable[int]) -> dict[int, D
     """Those of the types that exist and are of this kind: one statement, or none if the transaction knows them."""
     wanted = set(ids)
     learn(tx, wanted)
-    found = ((type_id, tx.known_types.get(type_id)) for type_id in wanted)
+    found = ((type_id, tx.known.types.get(type_id)) for type_id in wanted)
     return {type_id: known for type_id, known in found if known is not None and known.type_kind == kind.type_kind}
 
 
@@ -88,15 +105,21 @@ def learn(tx: Transaction, ids: Iterable[int]) -> None:
 
     Inside a transaction nobody else changes a type, and who changes one in it lets it be forgotten.
     """
-    missing = set(ids) - tx.known_types.keys()
-    if not missing:
-        return
-    for type_id, type_kind, name, property_name, data_type in tx.rows(_DECLARED, ids=values(missing)):
-        declaration = tx.known_types.get(type_id)
+    missing = set(ids) - tx.known.types.keys()
+    if missing:
+        learn_from(tx, tx.rows(DECLARED, ids=values(missing)))
+
+
+def learn_from(tx: Transaction, rows: Iterable[Row]) -> None:
+    """Know the types of these rows."""
+    learned: dict[int, Declaration] = {}
+    for type_id, type_kind, name, property_name, data_type in rows:
+        declaration = learned.get(type_id)
         if declaration is None:
-            declaration = tx.known_types[type_id] = Declaration(type_id, type_kind, name, {})
+            declaration = learned[type_id] = Declaration(type_id, type_kind, name, {})
         if property_name is not None:
             declaration.properties[property_name] = data_type
+    tx.known.types.update(learned)
 
 
 def _messages(tx: Transaction, kind: Kind, rows: Sequence[Sequence[Any]]) -> list[Any]:
@@ -245,7 +268,7 @@ def _extend(tx: Transaction, kind: Kind, stored: Any, wanted: Any, *, can_add: b
         elif stored.base_type != wanted.base_type:
             raise Unimplemented(f"type {wanted.name!r} has another base type, which cannot be changed")
     if changed:
-        tx.known_types.pop(stored.id, None)
+        tx.known.types.pop(stored.id, None)
         for name in added:
             stored.properties[name] = wanted.properties[name]
         getattr(tx.changes, f"{kind.label}_types").add().CopyFrom(stored)
