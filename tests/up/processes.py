@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -43,7 +44,9 @@ def answer(port: int) -> str | None:
 class Running:
     """A process and all that it prints, stdout and stderr together."""
 
-    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -51,6 +54,7 @@ class Running:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(environment or {})},
+            cwd=cwd,
             start_new_session=True,
         )
         self._lines: list[str] = []

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.up.processes import Running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WALK = """
@@ -79,3 +82,22 @@ def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", ROOT / "script" / script], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.registry
+def test_wheels_that_are_installed_away_from_here_run_the_demo(tmp_path: Path) -> None:
+    for member in ("mdstore", "lineage", "writer", "graphql"):
+        uv("build", "--quiet", "--wheel", "--out-dir", str(tmp_path / "dist"), member)
+    uv("venv", "--quiet", str(tmp_path / "venv"), "--python", ">=3.11")
+    python = tmp_path / "venv" / "bin" / "python"
+    wheels = [str(wheel) for wheel in sorted((tmp_path / "dist").glob("*.whl"))]
+    uv("pip", "install", "--quiet", "--python", str(python), "--constraint", "requirements.lock", *wheels)
+
+    command = [str(tmp_path / "venv" / "bin" / "mdstore"), "up", "--demo", "--grpc-port", "0", "--http-port", "0"]
+    with Running(command, cwd=tmp_path) as process:
+        process.wait_for("Ctrl-C stops it", seconds=90)
+        process.send(signal.SIGINT)
+        process.end()
+
+    assert '"run": {"name": "customers-data-nov18"}' in process.printed
+    assert (tmp_path / "mdstore-data" / "metadata.db").exists()
