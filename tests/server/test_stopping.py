@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mdstore.server.serving import Plan
@@ -20,12 +21,14 @@ from tests.server.web import SERVICE, call
 
 
 class Load:
-    """Threads that write until they are told that the server is gone."""
+    """Threads that write until they are told that the server is gone; the insistent go on until `stop`."""
 
-    def __init__(self, target: str, threads: int) -> None:
+    def __init__(self, target: str, threads: int, *, is_insistent: bool = False) -> None:
         self.acknowledged: set[str] = set()
         self.codes: set[grpc.StatusCode] = set()
         self._target = target
+        self._is_insistent = is_insistent
+        self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True) for number in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -37,11 +40,13 @@ class Load:
                 name = f"t{number}-{count}"
                 future = put.future(put_type(name), timeout=20)
                 self.codes.add(code_of(future))
-                if code_of(future) is not grpc.StatusCode.OK:
+                if code_of(future) is grpc.StatusCode.OK:
+                    self.acknowledged.add(name)
+                elif not self._is_insistent or self._stop.wait(0.001):
                     return
-                self.acknowledged.add(name)
 
     def join(self) -> None:
+        self._stop.set()
         for thread in self._threads:
             thread.join(20)
             assert not thread.is_alive()
@@ -61,6 +66,22 @@ def test_under_load_every_call_is_done_or_unavailable(store: Store) -> None:
         began = time.monotonic()
         server.stop()
     assert time.monotonic() - began < 10
+    load.join()
+    assert load.codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert load.acknowledged <= names_in(str(store.database.engine.url.database))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_who_does_not_stop_calling_is_told_unavailable_and_nothing_else(store: Store, host: str) -> None:
+    """gRPC would say CANCELLED to calls that it meets while it shuts down, and nobody tries those again."""
+    with running(store, Plan(host=host)) as server:
+        target = f"127.0.0.1:{server.ports.grpc}" if host in ("127.0.0.1", "::") else f"[::1]:{server.ports.grpc}"
+        load = Load(target, 16, is_insistent=True)
+        while len(load.acknowledged) < 50:
+            time.sleep(0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    time.sleep(0.2)
     load.join()
     assert load.codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     assert load.acknowledged <= names_in(str(store.database.engine.url.database))
