@@ -108,7 +108,6 @@ class Dispatcher:
         self.stopping = False
         self._refused_at = 0.0
         self._refused: set[str] = set()
-        self._refused: set[str] = set()
         self._ended = asyncio.Event()
         self._feeds: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {
             "/mdstore.v1.ChangeFeed/Follow": self.feeds.follow,

@@ -20,7 +20,6 @@ from mdstore.errors import Unavailable
 from mdstore.server.calls import Limits
 from mdstore.server.dispatch import Dispatcher
 from mdstore.server.hanging_up import hang_up
-from mdstore.server.hanging_up import hang_up
 from mdstore.server.meter import Meter
 from mdstore.server.renewal import Certificates
 from mdstore.server.service import StoreHandlers
