@@ -1,5 +1,6 @@
 """What cannot be sent is on disk, in order, whole or left out, and reaches the store once."""
 
+import fcntl
 import os
 import random
 import subprocess
@@ -229,11 +230,43 @@ def test_the_command_lists_and_replays(database: str, spool_folder: Path) -> Non
     assert f"{NOWHERE}  3 of 3 to send, 4 bytes cut off at the end" in listed
 
     away = command("replay", str(path))
-    assert (away.returncode, "Traceback" in away.stderr) == (2, False)
+    assert (away.returncode, away.stdout) == (3, "")
+    assert away.stderr.startswith(f"{path} and what else is for {NOWHERE}: left as it is: ")
     done = command("replay", str(spool_folder), "--store", database)
     assert (done.returncode, done.stdout) == (0, f"{path}: 3 sent, 4 bytes cut off at the end left out\n")
     assert command("list").stdout == "nothing waits\n"
     assert read(database).execution.state is ExecutionState.COMPLETE
+
+
+def test_a_store_that_is_away_keeps_nothing_from_another(database: str, spool_folder: Path) -> None:
+    for_nobody = [written(spool_folder, 1, NOWHERE) for _ in range(2)]
+    path = written(spool_folder, 2, database)
+
+    done = command("replay")
+
+    assert (done.returncode, done.stdout) == (3, f"{path}: 2 sent\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert spool.files(spool_folder) == for_nobody
+
+
+def test_what_killed_processes_leave_beside_their_files_is_said_and_taken_away(spool_folder: Path) -> None:
+    spool_folder.mkdir(exist_ok=True)
+    unnamed, young, mark = (spool_folder / name for name in ("1-1-a.new", "2-2-b.new", "3-3-c.spool.sent"))
+    for path in (unnamed, young, mark):
+        path.write_text("{")
+    os.utime(unnamed, (0, 0))
+    held = spool_folder / "4-4-d.new"
+    descriptor = os.open(held, os.O_RDWR | os.O_CREAT)
+    os.utime(held, (0, 0))
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    listed = command("list").stdout.splitlines()
+    assert [line.partition("  ")[0] for line in listed] == [str(unnamed), str(mark)]
+    done = command("replay")
+    assert (done.returncode, done.stdout.count("taken away")) == (0, 2)
+    assert sorted(spool_folder.iterdir()) == [young, held]
+    assert command("replay").stdout == command("list").stdout == "nothing waits\n"
+    os.close(descriptor)
 
 
 def test_what_was_refused_stays_until_it_is_taken(database: str, spool_folder: Path) -> None:

@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from mdstore.cli.exits import CannotStart
+
+LEFT: Final = 3
+"""Exit code when something is left."""
 
 app = typer.Typer(no_args_is_help=True, help="What steps logged while their store was away.")
 
@@ -36,6 +39,9 @@ def list_files(place: Place = None) -> None:
             "refused by the store" if path.suffix == spool.REFUSED else f"{found.unsent} of {found.records} to send"
         )
         typer.echo(f"{path}  {begun}  {found.store or 'no store named'}  {refused}{torn}")
+    for path in _leftovers(place):
+        count += 1
+        typer.echo(f"{path}  of a process that was killed; nothing in it to send, `mdstore spool replay` takes it away")
     if not count:
         typer.echo("nothing waits")
 
@@ -52,14 +58,25 @@ def replay(
     ] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Also try again what the store refused.")] = False,
 ) -> None:
-    """Send what waits, in order, and take away the files of which nothing is left."""
+    """Send what waits, in order.
+
+    Files of which nothing is left are taken away. Ends with 3 when something is left: what a store refuses, what is for
+    a store that is away, what another process is writing.
+    """
     from mdstore.client.connect import connect  # noqa: PLC0415 (as above)
+    from mdstore.errors import MetadataError  # noqa: PLC0415
     from mdstore.steps import deliver, spool  # noqa: PLC0415
 
-    left = 0
+    count = left = 0
+    away: set[str] = set()
+    for path in _leftovers(place):
+        count += 1
+        path.unlink(missing_ok=True)
+        typer.echo(f"{path}: nothing in it to send, taken away")
     for path in _files(place):
         if path.suffix == spool.REFUSED and not refused:
             continue
+        count += 1
         try:
             meant_for = spool.store_of(path)
         except ValueError as error:
@@ -69,19 +86,37 @@ def replay(
         url = store or meant_for
         if not url:
             raise CannotStart(f"{path} names no store: say --store URL")
-        with connect(url) as client:
-            try:
+        if url in away:
+            left += 1
+            continue
+        try:
+            with connect(url) as client:
                 result = deliver.replay(path, client)
-            except spool.InUse as error:
-                typer.echo(f"{error}: left to it", err=True)
-                left += 1
-                continue
+        except spool.InUse as error:
+            typer.echo(f"{error}: left to it", err=True)
+            left += 1
+            continue
+        except MetadataError as error:
+            # What is for other stores need not wait.
+            typer.echo(f"{path} and what else is for {url}: left as it is: {error}", err=True)
+            away.add(url)
+            left += 1
+            continue
         torn = f", {result.torn_bytes} bytes cut off at the end left out" if result.torn_bytes else ""
         kept = f", {result.refused} refused" if result.refused else ""
         left += bool(result.refused)
         typer.echo(f"{path}: {result.sent} sent{kept}{torn}")
+    if not count:
+        typer.echo("nothing waits")
     if left:
-        raise typer.Exit(3)
+        raise typer.Exit(LEFT)
+
+
+def _leftovers(place: Path | None) -> list[Path]:
+    from mdstore.steps import spool  # noqa: PLC0415 (as above)
+
+    found = place if place is not None else spool.folder(os.environ.get("MDSTORE_SPOOL") or None)
+    return spool.leftovers(found) if found.is_dir() else []
 
 
 def _files(place: Path | None) -> Iterator[Path]:

@@ -24,12 +24,15 @@ from typing import Final, Self
 from mdstore.wire import ingestion
 
 SUFFIX: Final = ".spool"
+_UNNAMED: Final = ".new"
+"""Of a file that gets its name at once, unless its process is killed."""
 REFUSED: Final = ".refused"
 """Of files with what a store did not take: they have the same form, and are never sent by themselves."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 """In one folder; `MDSTORE_SPOOL_MAX_BYTES` says another number."""
 _RESERVED: Final = 0.9
 """What only says how a step went on must leave the rest for starts and ends."""
+_YOUNG_S: Final = 60.0
 _MAGIC: Final = "mdstore-spool-1"
 _HEAD: Final = struct.Struct("<II")
 
@@ -117,7 +120,7 @@ class Writer:
         name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         path = self._folder / name
         # It gets its name, and its lock with it, once its first line is there: whoever is killed here leaves no spool.
-        unnamed = path.with_suffix(".new")
+        unnamed = path.with_suffix(_UNNAMED)
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             _lock(descriptor, unnamed)
@@ -221,6 +224,28 @@ class Reader:
 def files(folder: Path) -> list[Path]:
     """The spool files in a folder, oldest first."""
     return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files of processes that were killed at a bad moment, and that hold nothing to send."""
+    marks = [mark for mark in folder.glob(f"*{SUFFIX}.sent") if not mark.with_suffix("").exists()]
+    return sorted([*filter(_has_no_writer, folder.glob(f"*{_UNNAMED}")), *marks])
+
+
+def _has_no_writer(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor, path)
+    except InUse:
+        return False
+    else:
+        # A writer makes its file and takes the lock afterwards. One that is so young may be about to.
+        return time.time() - os.fstat(descriptor).st_mtime > _YOUNG_S
+    finally:
+        os.close(descriptor)
 
 
 def contents(path: Path) -> Contents:
