@@ -209,7 +209,7 @@ class Reconciler:
     def _updated_nodes(self, tx: Transaction, kind: Kind, before: Marks) -> Iterator[changes.Changes]:
         times = self._times[kind]
         since = getattr(before, f"{kind.label}_ms") - LATE_MS
-        for rows in _pages(tx, _updated_since(kind), since=since):
+        for rows in _updated_since(tx, kind, since):
             self._look_up_times(tx, kind, [row[0] for row in rows if row[0] not in times])
             lacking = [node_id for node_id, at_ms in rows if times.get(node_id) != at_ms]
             if lacking:
@@ -275,16 +275,26 @@ def _new_nodes(tx: Transaction, kind: Kind, after: int, last: int, late: Sequenc
 
 
 @cache
-def _updated_since(kind: Kind) -> Statement:
+def _updated(kind: Kind) -> Statement:
     table = kind.table.c
+    at_ms = table.last_update_time_since_epoch
+    # In the order of times: in that of ids, SQLite would go through all that there is.
     return Statement(
         lambda: (
-            select(table.id, table.last_update_time_since_epoch)
-            .where(table.last_update_time_since_epoch > bindparam("since"), table.id > bindparam("after"))
-            .order_by(table.id)
+            select(table.id, at_ms)
+            .where(at_ms >= bindparam("at"), or_(at_ms > bindparam("at_too"), table.id > bindparam("after")))
+            .order_by(at_ms, table.id)
             .limit(bindparam("most"))
         )
     )
+
+
+def _updated_since(tx: Transaction, kind: Kind, since: int) -> Iterator[Sequence[Any]]:
+    """Rows (id, update time) of nodes that were updated after a time, in pages."""
+    at, after = since + 1, 0
+    while rows := tx.rows(_updated(kind), at=at, at_too=at, after=after, most=PAGE):
+        yield rows
+        after, at = rows[-1]
 
 
 _E = tables.EVENT.c
