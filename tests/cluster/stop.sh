@@ -20,8 +20,9 @@ end() { # SECONDS NAME...: SIGTERM to all, SIGKILL to those still there after SE
 end 5 argo-$NS argo-$KFP_NS proxy kubelet scheduler controller-manager
 if alive containerd; then
   for c in $(CTR tasks ls -q 2>/dev/null); do CTR tasks kill -s KILL -a "$c" >/dev/null 2>&1; done; sleep 0.5
-  for c in $(CTR tasks ls -q 2>/dev/null); do CTR tasks rm -f "$c" >/dev/null 2>&1; done
-  for c in $(CTR containers ls -q 2>/dev/null); do CTR containers rm "$c" >/dev/null 2>&1; done
+  # Unquoted on purpose: the names are a list
+  CTR tasks rm -f $(CTR tasks ls -q 2>/dev/null) >/dev/null 2>&1
+  CTR containers rm $(CTR containers ls -q 2>/dev/null) >/dev/null 2>&1
 fi
 end 2 apiserver s3 s3-minio # the API server would take up to 10 s for its graceful end
 end 5 containerd etcd

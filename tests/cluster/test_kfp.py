@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -23,7 +24,7 @@ from tests.cluster.kubeflow import Kubeflow, Run
 from tests.cluster.metadata import MetadataServer
 from tests.up.processes import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.mariadb, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.mariadb, pytest.mark.timeout(900)]
 
 Recorded = Mapping[str, Any]
 
@@ -93,6 +94,13 @@ def kfp(cluster: Cluster) -> Iterator[Kubeflow]:
         yield running
 
 
+def asked(url: str, query: str, **variables: object) -> Any:
+    """What GraphQL answers."""
+    answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=30).json()
+    assert not answer.get("errors"), answer["errors"]
+    return answer["data"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """Three runs after their end: what each side says of them."""
@@ -119,19 +127,13 @@ def told(cluster: Cluster, kfp: Kubeflow, tmp_path_factory: pytest.TempPathFacto
         url = running.enter_context(
             metadata.beside(metadata.URL, database, folder, cluster.writer_kubeconfig, kubeflow.NAMESPACE)
         )
-
-        def ask(query: str, **variables: object) -> Any:
-            answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=30).json()
-            assert not answer.get("errors"), answer["errors"]
-            return answer["data"]
-
         first, failing = kfp.submit("churn"), kfp.submit("failing")
-        runs = {run_id: kfp.end(run_id) for run_id in (first, failing)}
+        runs = {first: kfp.end(first)}
         again = kfp.submit("churn")
-        runs[again] = kfp.end(again)
+        runs |= {run_id: kfp.end(run_id) for run_id in (failing, again)}
 
         def all_over() -> Any:
-            seen = ask(RUNS)["runs"]["nodes"]
+            seen = asked(url, RUNS)["runs"]["nodes"]
             return seen if sorted(run["state"] for run in seen) == ["FAILED", "SUCCEEDED", "SUCCEEDED"] else None
 
         nodes = until("three runs that are over in GraphQL", all_over, seconds=60)
@@ -149,7 +151,7 @@ def told(cluster: Cluster, kfp: Kubeflow, tmp_path_factory: pytest.TempPathFacto
             recorded=server.runs(),
             calls=server.calls(),
             graphql={"runs": nodes},
-            upstream=ask(LINEAGE, of=sorted(set(models)))["lineage"],
+            upstream=asked(url, LINEAGE, of=sorted(set(models)))["lineage"],
             database=database,
         )
 
@@ -330,7 +332,7 @@ class Gate:
         self._server.server_close()
 
 
-def test_on_mariadb_as_deployed_and_killed_while_a_step_works(kfp: Kubeflow) -> None:
+def test_on_mariadb_as_deployed_and_killed_while_a_step_works(cluster: Cluster, kfp: Kubeflow, tmp_path: Path) -> None:
     kfp.database.execute("", "CREATE DATABASE metadb")
     flags = {
         "host": "127.0.0.1",
@@ -342,7 +344,7 @@ def test_on_mariadb_as_deployed_and_killed_while_a_step_works(kfp: Kubeflow) -> 
     given = [f"--mysql_config_{name}={value}" for name, value in flags.items()]
     with contextlib.closing(Gate()) as gate, MetadataServer(*given, "--enable_database_upgrade=true") as server:
         first = kfp.submit("gated", gate=gate.url)
-        assert gate.asked.wait(120)
+        assert gate.asked.wait(240), cluster.kubectl("get", "pods", "--namespace", kubeflow.NAMESPACE)
         before = server.runs()
         server.kill()
         server.start()
@@ -352,15 +354,29 @@ def test_on_mariadb_as_deployed_and_killed_while_a_step_works(kfp: Kubeflow) -> 
         again = kfp.submit("gated", gate=gate.url)
         assert kfp.end(again)["state"] == "SUCCEEDED"
         recorded, calls = server.runs(), server.calls()
+        # A writer that comes when all is over, and GraphQL from the same database.
+        beside = metadata.beside(
+            metadata.URL, kfp.database.url("metadb"), tmp_path, cluster.writer_kubeconfig, kubeflow.NAMESPACE
+        )
+        with beside as url:
+
+            def all_over() -> bool:
+                found = [run["state"] for run in asked(url, RUNS)["runs"]["nodes"] if run["name"] == "gated"]
+                return found == ["SUCCEEDED", "SUCCEEDED"]
+
+            until("two runs that are over in GraphQL", all_over, seconds=60)
+            late = server.runs()
 
     assert before[first]["executions"]["wait"]["state"] == "RUNNING"
     # With no writer beside, the run itself stays RUNNING for ever: Kubeflow does not write its end.
     assert {run_id: states(run) for run_id, run in recorded.items()} == {
-        first: {"": "RUNNING", "wait": "COMPLETE", "train": "COMPLETE"},
-        again: {"": "RUNNING", "wait": "CACHED", "train": "CACHED"},
+        first: {"": "RUNNING", "wait": "COMPLETE", "copy": "COMPLETE"},
+        again: {"": "RUNNING", "wait": "CACHED", "copy": "CACHED"},
     }
+    for run_id, run in recorded.items():
+        assert states(late[run_id]) == states(run) | {"": "COMPLETE"}
+        assert (late[run_id]["twice"], made(late[run_id]), used(late[run_id])) == ([], made(run), used(run))
     assert made(recorded[again]) == made(recorded[first])
-    assert used(recorded[first])["train", "data"] == made(recorded[first])["wait", "data"]
-    assert [run["twice"] for run in recorded.values()] == [[], []]
+    assert used(recorded[first])["copy", "data"] == made(recorded[first])["wait", "data"]
     assert {code for _, code in calls} <= {"OK", "NOT_FOUND"}, calls
     assert "commits" in verified(kfp.database.url("metadb"))
