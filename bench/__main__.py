@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +45,8 @@ UP_TO_A_MILLION = "1000,10000,100000,1000000"
 
 
 def _show(sheets: Iterable[Sheet], results: Path | None) -> None:
-    console = Console()
+    # Into a file or a pipe, tables are not broken at 80 characters.
+    console = Console(width=None if sys.stdout.isatty() else 220)
     for sheet in sheets:
         sheet.show(console)
         if results is not None:

@@ -4,7 +4,7 @@ F opens a store for every call, as the original server does; P keeps its stores 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
@@ -12,18 +12,15 @@ from bench import servers, world
 from bench.calls import CALLS, Call
 from bench.databases import DURABILITY, Bed, bed
 from bench.paired import Measured, Target, measure
-from bench.servers import Serving
 from bench.tables import Figure, Sheet
 
 OURS: Final = "mdstore"
 F: Final = "F"
 P: Final = "P"
-PROCESSES: Final = {
-    "sqlite": {1: 1, 16: 1, 64: 1},
-    "postgresql": {1: 1, 16: 2, 64: 2},
-    "mariadb": {1: 1, 16: 2, 64: 2},
-}
-"""In how many processes the peers are fastest here, by database and number of clients: see `--processes`."""
+READS_IN: Final = {"sqlite": 2, "postgresql": 4, "mariadb": 4}
+WRITES_IN: Final = {"sqlite": 1, "postgresql": 4, "mariadb": 4}
+"""In how many processes each peer is fastest on two cores when it has several clients; else one is. On SQLite, several
+that write are in each other's way and fail with ABORTED."""
 P99_OF_F: Final = 0.25
 """Goal for PutExecution's 99th percentile at 64 clients."""
 HEADINGS: Final = (
@@ -64,25 +61,27 @@ def run(
             for name in (OURS, F, P):
                 world.build(place, name.lower(), executions)
             for number in clients:
-                count = processes or PROCESSES[engine].get(number, 2)
+                reading = processes or (READS_IN[engine] if number > 1 else 1)
+                writing = processes or (WRITES_IN[engine] if number > 1 else 1)
                 with ExitStack() as stack:
-                    started: dict[str, AbstractContextManager[Serving]] = {
-                        OURS: servers.store(place, OURS, seconds=120),
-                        F: servers.peer(place, F.lower(), "fresh", processes=count),
-                        P: servers.peer(place, P.lower(), "kept", processes=count),
-                    }
-                    targets = {
-                        name: Target(stack.enter_context(server), place, executions) for name, server in started.items()
+                    ours = stack.enter_context(servers.store(place, OURS, seconds=120))
+                    peers = {
+                        count: {
+                            F: stack.enter_context(servers.peer(place, F.lower(), "fresh", processes=count)),
+                            P: stack.enter_context(servers.peer(place, P.lower(), "kept", processes=count)),
+                        }
+                        for count in {reading, writing}
                     }
                     for call in chosen:
+                        serving = {OURS: ours, **peers[writing if call.writes else reading]}
+                        targets = {name: Target(server, place, executions) for name, server in serving.items()}
                         found = measure(targets, call, clients=number, repeats=repeats, seconds=seconds)
                         sheet.rows.append(_row(place, call, number, found))
                         load_us += [loaded.client_cpu_us for loaded in found[OURS].loads]
-        counts = ", ".join(f"{processes or PROCESSES[engine].get(n, 2)} at {n} clients" for n in clients)
         sheet.notes = [
             f"Durability: {DURABILITY[engine]}.",
             f"CPU: of the server + of the database's server. The load took {median(load_us):.0f} µs a call.",
-            f"Processes of each peer: {counts}.",
+            _processes_note(engine, processes),
         ]
         yield sheet
 
@@ -104,3 +103,8 @@ def _row(place: Bed, call: Call, clients: int, found: dict[str, Measured]) -> li
         *(one.cpu() for one in (ours, fresh, kept)),
         "; ".join(failures),
     ]
+
+
+def _processes_note(engine: str, processes: int) -> str:
+    reads, writes = processes or READS_IN[engine], processes or WRITES_IN[engine]
+    return f"Processes of each peer when it has several clients: {reads} for reads, {writes} for writes."

@@ -50,8 +50,8 @@ def run(engines: Sequence[str], sizes: Sequence[int], *, repeats: int, data: Pat
                 opened = {
                     size: stores.enter_context(Store.open(place.url(name(size)))) for size, place in places.items()
                 }
-                yield _calls(engine, opened, repeats)
-                yield _lists(engine, sizes[-1], opened[sizes[-1]], repeats)
+                yield _calls(places, opened, repeats)
+                yield _lists(places[sizes[-1]], sizes[-1], opened[sizes[-1]], repeats)
             yield _starts(engine, places)
 
 
@@ -71,11 +71,18 @@ def prepare(place: Bed, size: int, data: Path) -> None:
         whole.touch()
 
 
-def _calls(engine: str, stores: dict[int, Store], repeats: int) -> Sheet:
+def _calls(places: dict[int, Bed], stores: dict[int, Store], repeats: int) -> Sheet:
     smallest, largest = min(stores), max(stores)
+    engine = places[largest].engine
     sheet = Sheet(
         title=f"Growth, {engine}: ms a call in process, medians of {repeats} times {CALLS_EACH} calls",
-        headings=("call", "database", *(f"{size:,}" for size in stores), f"{largest:,} / {smallest:,}"),
+        headings=(
+            "call",
+            "database",
+            *(f"{size:,}" for size in stores),
+            f"{largest:,} / {smallest:,} (goal)",
+            "the same of CPU",
+        ),
     )
     for call in (*CALLS, *MORE_CALLS):
         times = {size: Times() for size in stores}
@@ -83,15 +90,16 @@ def _calls(engine: str, stores: dict[int, Store], repeats: int) -> Sheet:
             for size, store in stores.items():
                 requests = call.make(size, random.Random(f"{repetition}/{call.name}"))[:CALLS_EACH]
                 # The first time fills caches and prepares statements, and does not count.
-                timed(store, call, requests, times[size] if repetition else Times())
+                timed(places[size], store, call, requests, times[size] if repetition else None)
         ratio = times[largest].wall() / times[smallest].wall()
+        cpu = times[largest].cpu_ms() / times[smallest].cpu_ms()
         figures = (Figure(times[size].wall(), digits=3) for size in stores)
-        sheet.rows.append((call.name, engine, *figures, Figure(ratio, at_most=GOAL)))
+        sheet.rows.append((call.name, engine, *figures, Figure(ratio, at_most=GOAL), Figure(cpu)))
     return sheet
 
 
-def _lists(engine: str, size: int, store: Store, repeats: int) -> Sheet:
-    members = size // world.PIPELINES
+def _lists(place: Bed, size: int, store: Store, repeats: int) -> Sheet:
+    engine, members = place.engine, size // world.PIPELINES
     sheet = Sheet(
         title=f"Lists, {engine}, {size:,} executions: ms, medians",
         headings=("list", "database", "in the database (goal)", "in all"),
@@ -100,10 +108,10 @@ def _lists(engine: str, size: int, store: Store, repeats: int) -> Sheet:
 
     def row(title: str, requests: Sequence[Any], method: str, goal: float) -> None:
         call = Call(name=title, method=method, make=lambda *_: list(requests))
-        timed(store, call, requests)
+        timed(place, store, call, requests)
         times = Times()
         for _ in range(repeats):
-            timed(store, call, requests, times)
+            timed(place, store, call, requests, times)
         database = Figure(times.database(), at_most=goal, digits=3)
         sheet.rows.append((title, engine, database, Figure(times.wall(), digits=3)))
 

@@ -17,7 +17,7 @@ from bench.calls import CALLS, MORE_CALLS, PREFIX, Call
 from bench.databases import Bed, bed
 from bench.servers import database_cpu_s
 from bench.tables import Figure, Sheet
-from bench.timing import Times, timed
+from bench.timing import timed
 from mdstore.store.commits import _Job
 from mdstore.store.store import Store
 
@@ -76,7 +76,7 @@ def _measure(place: Bed, store: Store, call: Call, executions: int) -> tuple[lis
             store.call(path, request)
     count = ROUNDS * len(requests)
     cpu, database, elapsed = time.process_time() - cpu, database_cpu_s(place) - database, time.perf_counter() - began
-    times = timed(store, call, requests, Times())
+    times = timed(place, store, call, requests)
     profile = _profiled(store, call, requests)
     trips = sum(
         numbers[0]

@@ -1,11 +1,11 @@
 """The peer: a gRPC server around the real ML Metadata library. Runs in the judge's environment, not in ours.
 
-    python bench/peer.py CONNECTION_CONFIG_AS_JSON fresh|kept PROCESSES
+    python bench/peer.py CONNECTION_CONFIG_AS_JSON fresh|kept PROCESSES [ADDRESS:PORT]
 
 `fresh` opens a store for every call, as the original ml_metadata_store_server does; `kept` has stores that stay open:
 one in each thread, or on SQLite one in each process, which threads take turns on (a store is not thread-safe). The
 library's binding holds the interpreter's lock during a call, so that only processes work at the same time; they share
-the port. Prints it.
+the port, a free one of loopback unless one is given. Prints it.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 THREADS = 64
 
 
-def serve(port, settings, mode, one_store):
+def serve(address, settings, mode, one_store):
     import grpc  # noqa: PLC0415 (after the fork)
     from google.protobuf import json_format  # noqa: PLC0415
     from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_store as library  # noqa: PLC0415
@@ -62,16 +62,17 @@ def serve(port, settings, mode, one_store):
     sizes = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(THREADS), options=[("grpc.so_reuseport", 1), *sizes])
     server.add_generic_rpc_handlers((Handlers(),))
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(address)
     server.start()
     server.wait_for_termination()
 
 
 def main():
     settings, mode, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    host, port = sys.argv[4].split(":") if len(sys.argv) > 4 else ("127.0.0.1", "0")
     taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    taken.bind(("127.0.0.1", 0))
+    taken.bind((host, int(port)))
     port = taken.getsockname()[1]
     children = []
     # Before gRPC is imported: its threads do not live through a fork.
@@ -91,7 +92,7 @@ def main():
 
         signal.signal(signal.SIGTERM, stop)
         print(port, *children, flush=True)
-    serve(port, settings, mode, '"sqlite"' in settings)
+    serve(f"{host}:{port}", settings, mode, '"sqlite"' in settings)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from statistics import median
 from typing import Any
 
 from bench.calls import PREFIX, Call
+from bench.databases import Bed
+from bench.servers import database_cpu_s
 from mdstore.store.store import Store
 
 
@@ -21,6 +23,8 @@ class Times:
 
     wall_ms: list[float] = field(default_factory=list)
     database_ms: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    """Processor time of all of them, the database's server's included."""
 
     def wall(self) -> float:
         """Median."""
@@ -30,16 +34,22 @@ class Times:
         """Median."""
         return median(self.database_ms)
 
+    def cpu_ms(self) -> float:
+        """Mean."""
+        return self.cpu_s / len(self.wall_ms) * 1000
 
-def timed(store: Store, call: Call, requests: Sequence[Any], into: Times | None = None) -> Times:
+
+def timed(place: Bed, store: Store, call: Call, requests: Sequence[Any], into: Times | None = None) -> Times:
     """Make these calls of one kind, one at a time."""
     times = Times() if into is None else into
+    cpu = time.process_time() + database_cpu_s(place)
     for request in requests:
         with in_database(store) as spent:
             began = time.perf_counter()
             store.call(PREFIX + call.method, request)
             times.wall_ms.append((time.perf_counter() - began) * 1000)
         times.database_ms.append(sum(spent) * 1000)
+    times.cpu_s += time.process_time() + database_cpu_s(place) - cpu
     return times
 
 
