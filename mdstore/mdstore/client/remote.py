@@ -23,9 +23,15 @@ MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """As much as Kubeflow Pipelines' client accepts; gRPC's own 4 MB break on long lists."""
 
 
+_NOBODY: Final = ("failed to connect to all addresses", "DNS resolution failed")
+"""How gRPC itself begins to say that nobody answers."""
+
+
 class _Wire(NamedTuple):
     """A channel and what calls each method on it."""
 
+    url: str
+    """Without what follows host and port."""
     channel: Any
     unary: dict[str, Any]
     streams: dict[str, Any]
@@ -49,7 +55,7 @@ def _wire(grpc_or_aio: Any, url: str) -> _Wire:
         channel = grpc_or_aio.insecure_channel(server.target, options=options)
     else:
         channel = grpc_or_aio.secure_channel(server.target, server.credentials, options=options)
-    wire = _Wire(channel, {}, {})
+    wire = _Wire(url.partition("?")[0], channel, {}, {})
     for file in SERVICE_FILES:
         for path, request, response, streams in methods(file):
             make = channel.unary_stream if streams else channel.unary_unary
@@ -59,8 +65,11 @@ def _wire(grpc_or_aio: Any, url: str) -> _Wire:
     return wire
 
 
-def _error(error: grpc.RpcError) -> MetadataError:
-    found = from_grpc(error.code(), error.details() or str(error.code()))
+def _error(wire: _Wire, error: grpc.RpcError) -> MetadataError:
+    said = error.details() or str(error.code())
+    if said.startswith(_NOBODY):
+        said = f"no store answers at {wire.url} ({said})"
+    found = from_grpc(error.code(), said)
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-retry-pushback-ms" and str(value).isdigit():
             found.retry_after(int(value))
@@ -79,14 +88,14 @@ class RemoteClient(Client):
         try:
             return self._wire.unary[method](request, timeout=timeout, metadata=once.metadata())
         except grpc.RpcError as error:
-            raise _error(error) from error
+            raise _error(self._wire, error) from error
 
     def _stream(self, method: str, request: Message) -> Iterator[Any]:
         call = self._wire.streams[method](request)
         try:
             yield from call
         except grpc.RpcError as error:
-            raise _error(error) from error
+            raise _error(self._wire, error) from error
         finally:
             call.cancel()
 
@@ -106,7 +115,7 @@ class AsyncRemoteClient(AsyncClient):
         try:
             return await self._wire.unary[method](request, timeout=timeout, metadata=once.metadata())
         except grpc.RpcError as error:
-            raise _error(error) from error
+            raise _error(self._wire, error) from error
 
     async def _stream(self, method: str, request: Message) -> AsyncGenerator[Any, None]:
         call = self._wire.streams[method](request)
@@ -114,7 +123,7 @@ class AsyncRemoteClient(AsyncClient):
             async for message in call:
                 yield message
         except grpc.RpcError as error:
-            raise _error(error) from error
+            raise _error(self._wire, error) from error
         finally:
             call.cancel()
 

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mdstore.errors import MetadataError, Unavailable
+from mdstore.errors import MetadataError
 from mdstore.server.dispatch import Dispatcher
 from mdstore.server.grpcweb import REQUEST_HEADERS, RESPONSE_HEADERS, GrpcWeb
+from mdstore.server.listening import listen
 from mdstore.server.renewal import Certificates
 
 PREFLIGHT_S: Final = 600
@@ -86,10 +87,7 @@ async def http_serving(
     Raises:
         Unavailable: the port is taken.
     """
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener = listen(host, port)
     # Connections inherit it. asyncio sets it only on sockets that were made with a protocol number, and without it the
     # second part of an answer waits 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

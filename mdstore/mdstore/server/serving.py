@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mdstore.errors import Unavailable
 from mdstore.server.calls import Limits
 from mdstore.server.dispatch import Dispatcher
 from mdstore.server.hanging_up import hang_up
+from mdstore.server.listening import check_free
 from mdstore.server.meter import Meter
 from mdstore.server.renewal import Certificates
 from mdstore.server.service import StoreHandlers
@@ -67,16 +67,6 @@ def service_names() -> list[str]:
     return [
         service.full_name for file in SERVICE_FILES for service in POOL.FindFileByName(file).services_by_name.values()
     ]
-
-
-def check_free(host: str, port: int) -> None:
-    """Raise Unavailable when the port is taken: gRPC would print lines of its own before it says so."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family):
-            pass
-    except OSError as error:
-        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 @contextlib.asynccontextmanager
