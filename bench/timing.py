@@ -1,7 +1,7 @@
 """Calls in this process, without the network: how long they take, and how much of that is in the database.
 
-Processor time is this process's alone, so that a busy machine changes little. "In the database" is the time between
-handing a query to the driver and having its rows.
+Processor time is this process's alone, so that a busy machine changes little. "In the database" is the time in
+the driver: from handing it a query to having its rows, and what begins and ends a transaction.
 """
 
 import time
@@ -9,12 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from bench.calls import PREFIX, Call
 from bench.databases import Bed
 from bench.servers import database_cpu_s
 from mdstore.store.store import Store
+
+_WORK: Final = (
+    *("fetch", "fetch_all", "write", "write_all", "finish", "create", "ask_for_ids"),
+    *("begin_read", "begin_write", "savepoint", "commit", "rollback"),
+)
+"""Methods of a dialect that wait for the database; one call at a time, so one thread is in them."""
 
 
 @dataclass(slots=True)
@@ -55,24 +61,33 @@ def timed(place: Bed, store: Store, call: Call, requests: Sequence[Any], into: T
 
 @contextmanager
 def in_database(store: Store) -> Iterator[list[float]]:
-    """Inside the block, each query of the store adds the seconds that it took."""
+    """Inside the block, what the store waits for its database is added to the list, in seconds."""
     dialect: Any = store.database.dialect
     spent: list[float] = []
+    depth = 0
 
     def watch(name: str) -> None:
-        original = getattr(type(dialect), name)
+        original = getattr(dialect, name)
 
-        def fetch(*arguments: Any) -> Any:
+        def watched(*arguments: Any, **options: Any) -> Any:
+            nonlocal depth
+            depth += 1
             began = time.perf_counter()
             try:
-                return original(dialect, *arguments)
+                return original(*arguments, **options)
             finally:
-                spent.append(time.perf_counter() - began)
+                depth -= 1
+                # Some of these call others.
+                if not depth:
+                    spent.append(time.perf_counter() - began)
 
-        setattr(dialect, name, fetch)
+        setattr(dialect, name, watched)
 
-    watch("fetch")
+    names = [name for name in _WORK if hasattr(dialect, name)]
+    for name in names:
+        watch(name)
     try:
         yield spent
     finally:
-        del dialect.fetch
+        for name in names:
+            delattr(dialect, name)
