@@ -1,4 +1,4 @@
-"""The metadata server of Kubeflow Pipelines on the cluster: this project's, started as the original is.
+"""The metadata server of Kubeflow Pipelines: this project's, started as the original is; and the original.
 
 It is a process on the node, at the address to which the Service `metadata-grpc-service` leads.
 """
@@ -18,10 +18,14 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster import recorded
-from tests.up.processes import Running, mdstore
+from tests.databases.servers import MariaDBServer
+from tests.needs import judge_python
+from tests.up.processes import Running, mdstore, until
 
+PEER: Final = Path(__file__).parents[2] / "bench" / "peer.py"
 COMMAND: Final = Path(sys.executable).parent / "mdstore-metadata-store-server"
-URL: Final = "grpc://10.88.0.1:8080"
+ADDRESS: Final = "10.88.0.1:8080"
+URL: Final = f"grpc://{ADDRESS}"
 HTTP_PORT: Final = 9090
 SERVICE: Final = "ml_metadata.MetadataStoreService/"
 
@@ -74,6 +78,18 @@ class MetadataServer:
             self.process.end(seconds=20)
         finally:
             self.process.__exit__(kind, error, trace)
+
+
+@contextmanager
+def original(database: MariaDBServer, name: str) -> Iterator[None]:
+    """The original library behind gRPC, which opens a store for each call as its own server does."""
+    config = json.dumps(database.library_config(name))
+    with Running([str(judge_python()), str(PEER), config, "fresh", "1", ADDRESS]) as process:
+        # The socket is there before the library is.
+        process.wait_for(r"\d+")
+        until("the original's tables", lambda: database.execute(name, "SHOW TABLES LIKE 'MLMDEnv'"))
+        yield
+        assert process.process.poll() is None, process.printed
 
 
 @contextmanager

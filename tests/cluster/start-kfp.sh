@@ -13,7 +13,8 @@ K() { "$KUBE" kubectl -n $KFP_NS "$@"; }
 import_images kfp kfp-api python
 # KFP's launcher signs for the region "minio", so it gets an S3 of that region.
 mkdir -p "$T/s3/mlpipeline"
-alive s3-minio || spawn s3-minio "$VERSITYGW/versitygw" --access $S3_KEY --secret $S3_SECRET --region minio --port $NODE_IP:9000 posix "$T/s3"
+alive s3-minio || spawn s3-minio "$VERSITYGW/versitygw" --access $S3_KEY --secret $S3_SECRET --region minio \
+  --port $NODE_IP:9000 posix "$T/s3"
 alive argo-$KFP_NS || "$HERE/start-argo.sh" $KFP_NS
 K apply -f "$KFP/manifests" >/dev/null
 for name in kfp kfp-api; do manifest $name $KFP_NS | K apply -f - >/dev/null; done

@@ -1,7 +1,7 @@
 """Kubeflow Pipelines 2.0.5 run for real, with this project's server in the place of its metadata server.
 
 Its pipelines are those of `pipelines/`. They run once on SQLite, with the writer, lineage and GraphQL beside, and once
-on MariaDB with the server alone and the flags of Kubeflow's own Deployment.
+on MariaDB with the flags of Kubeflow's own Deployment, on a database that the original server began.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tests.cluster.kubeflow import Kubeflow, Run
 from tests.cluster.metadata import MetadataServer
 from tests.up.processes import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.mariadb, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.mariadb, pytest.mark.judge, pytest.mark.timeout(900)]
 
 Recorded = Mapping[str, Any]
 
@@ -332,51 +332,65 @@ class Gate:
         self._server.server_close()
 
 
-def test_on_mariadb_as_deployed_and_killed_while_a_step_works(cluster: Cluster, kfp: Kubeflow, tmp_path: Path) -> None:
+def test_mariadb_goes_over_from_the_original_server_and_is_killed_while_a_step_works(
+    cluster: Cluster, kfp: Kubeflow, tmp_path: Path
+) -> None:
     kfp.database.execute("", "CREATE DATABASE metadb")
     flags = {
+        "database": "metadb",
         "host": "127.0.0.1",
         "port": kfp.database.port,
-        "database": "metadb",
         "user": "mdstore",
         "password": "secret",
     }
     given = [f"--mysql_config_{name}={value}" for name, value in flags.items()]
-    with contextlib.closing(Gate()) as gate, MetadataServer(*given, "--enable_database_upgrade=true") as server:
-        first = kfp.submit("gated", gate=gate.url)
-        assert gate.asked.wait(240), cluster.kubectl("get", "pods", "--namespace", kubeflow.NAMESPACE)
+    with contextlib.ExitStack() as ending:
+        gate, closed = (ending.enter_context(contextlib.closing(Gate())) for _ in range(2))
+        gate.open.set()
+        with metadata.original(kfp.database, "metadb"):
+            first = kfp.submit("gated", gate=gate.url)
+            assert kfp.end(first)["state"] == "SUCCEEDED"
+
+        server = ending.enter_context(MetadataServer(*given, "--enable_database_upgrade=true"))
+        killed = kfp.submit("gated", gate=closed.url)
+        assert closed.asked.wait(240), cluster.kubectl("get", "pods", "--namespace", kubeflow.NAMESPACE)
         before = server.runs()
         server.kill()
         server.start()
         assert server.runs() == before
-        gate.open.set()
-        assert kfp.end(first)["state"] == "SUCCEEDED"
+        closed.open.set()
+        # What the original has recorded is found in the cache.
         again = kfp.submit("gated", gate=gate.url)
-        assert kfp.end(again)["state"] == "SUCCEEDED"
+        assert {kfp.end(run_id)["state"] for run_id in (killed, again)} == {"SUCCEEDED"}
         recorded, calls = server.runs(), server.calls()
+
         # A writer that comes when all is over, and GraphQL from the same database.
-        beside = metadata.beside(
-            metadata.URL, kfp.database.url("metadb"), tmp_path, cluster.writer_kubeconfig, kubeflow.NAMESPACE
+        url = ending.enter_context(
+            metadata.beside(
+                metadata.URL, kfp.database.url("metadb"), tmp_path, cluster.writer_kubeconfig, kubeflow.NAMESPACE
+            )
         )
-        with beside as url:
 
-            def all_over() -> bool:
-                found = [run["state"] for run in asked(url, RUNS)["runs"]["nodes"] if run["name"] == "gated"]
-                return found == ["SUCCEEDED", "SUCCEEDED"]
+        def all_over() -> bool:
+            found = [run["state"] for run in asked(url, RUNS)["runs"]["nodes"] if run["name"] == "gated"]
+            return found == ["SUCCEEDED"] * 3
 
-            until("two runs that are over in GraphQL", all_over, seconds=60)
-            late = server.runs()
+        until("three runs that are over in GraphQL", all_over, seconds=60)
+        late = server.runs()
 
-    assert before[first]["executions"]["wait"]["state"] == "RUNNING"
+    assert before[killed]["executions"]["wait"]["state"] == "RUNNING"
     # With no writer beside, the run itself stays RUNNING for ever: Kubeflow does not write its end.
+    ran = {"": "RUNNING", "wait": "COMPLETE", "copy": "COMPLETE"}
     assert {run_id: states(run) for run_id, run in recorded.items()} == {
-        first: {"": "RUNNING", "wait": "COMPLETE", "copy": "COMPLETE"},
+        first: ran,
+        killed: ran,
         again: {"": "RUNNING", "wait": "CACHED", "copy": "CACHED"},
     }
+    assert made(recorded[again]) == made(recorded[first])
+    for run in (recorded[first], recorded[killed]):
+        assert used(run) == {("copy", "data"): made(run)["wait", "data"]}
     for run_id, run in recorded.items():
         assert states(late[run_id]) == states(run) | {"": "COMPLETE"}
         assert (late[run_id]["twice"], made(late[run_id]), used(late[run_id])) == ([], made(run), used(run))
-    assert made(recorded[again]) == made(recorded[first])
-    assert used(recorded[first])["copy", "data"] == made(recorded[first])["wait", "data"]
     assert {code for _, code in calls} <= {"OK", "NOT_FOUND"}, calls
     assert "commits" in verified(kfp.database.url("metadb"))

@@ -6,7 +6,7 @@
 set -eu
 . "$(dirname "$0")/../env.sh"
 root=$1
-python=$("${UV:-uv}" python find --no-project --system 3.11 2>/dev/null)
+python=$("${UV:-uv}" python find --no-project --system 3.11 2>/dev/null) || { echo "needs a Python 3.11" >&2; exit 1; }
 read -r program library < <("$python" -c 'import os, sys, sysconfig; print(os.path.realpath(sys.executable), sysconfig.get_path("stdlib"))')
 mkdir -p "$root${program%/*}" "$root${library%/*}"
 cp "$program" "$root$program"
