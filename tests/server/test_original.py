@@ -138,7 +138,7 @@ def configured(folder: Path, text: str) -> list[str]:
         ("fake_database { }", "sqlite://"),
         (
             'mysql { host: "db" port: 3306 database: "metadb" user: "u" password: "p" ssl_options { ca: "/ca" } }',
-            "mysql://u:p@db:3306/metadb?ssl_ca=%2Fca",
+            "mysql://u:p@db:3306/metadb?ssl_ca=%2Fca&ssl_check_hostname=false",
         ),
         (
             'mysql { socket: "/run/mysqld.sock" database: "metadb" user: "u" }',

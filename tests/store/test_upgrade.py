@@ -22,7 +22,11 @@ VERSIONS = range(10)
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with v0.db .. v9.db, and each as the library's own upgrade leaves it."""
     folder = tmp_path_factory.mktemp("old")
-    judge("old_databases", port=0, folder=str(folder))
+    judge("migrations", port=0, steps=[("fill", str(folder / "v10.db"), 10)])
+    old = {version: shutil.copy(folder / "v10.db", folder / f"v{version}.db") for version in VERSIONS}
+    judge("migrations", port=0, steps=[("downgrade", str(file), version) for version, file in old.items()])
+    up = [shutil.copy(file, folder / f"v{version}-library.db") for version, file in old.items()]
+    judge("migrations", port=0, steps=[("upgrade", str(file), 10) for file in up])
     return folder
 
 
@@ -184,9 +188,10 @@ def test_what_cannot_be_upgraded_is_said(tmp_path: Path, make: str | None, error
         upgrade(f"sqlite:///{file}")
 
 
-def test_only_sqlite_is_upgraded_here() -> None:
+@pytest.mark.parametrize("wrong", ["metadata.db", "oracle://host/metadata", "sqlite+nothing:///x"])
+def test_what_names_no_database_is_an_invalid_argument(wrong: str) -> None:
     with pytest.raises(InvalidArgument):
-        upgrade("postgresql://127.0.0.1/metadata")
+        upgrade(wrong)
 
 
 @pytest.mark.judge

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from google.protobuf.message import Message
 
+from mdstore import redaction
 from mdstore.cli import interrupt, named
 from mdstore.cli.exits import CannotStart
 from mdstore.client.connect import connect
@@ -19,7 +20,12 @@ BROKEN: Final = 1
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Database = Annotated[str, typer.Option("--database", metavar="URL", help="The store's database: sqlite:///FILE.")]
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database", metavar="URL", help="The store's database: sqlite:///FILE, postgresql://..., mysql://..."
+    ),
+]
 
 
 @app.command()
@@ -40,7 +46,7 @@ def verify(database: Database) -> None:
     for broken in found.breaks:
         typer.echo(f"commit {broken.seq}: {broken.what}" if broken.seq else broken.what)
     if found.breaks:
-        typer.echo(f"the log of {database} is broken in {len(found.breaks)} places", err=True)
+        typer.echo(f"the log of {redaction.shown(database)} is broken in {len(found.breaks)} places", err=True)
         raise typer.Exit(BROKEN)
     typer.echo(
         f"whole: {found.commits} commits, positions {found.first_seq} to {found.head_seq}, hash {found.head_hash.hex()}"

@@ -72,7 +72,7 @@ def _opened(start: "Start", keep_answers_s: float) -> "Store":
     retries = start.retries
     while True:
         try:
-            return Store.open(start.database, keep_answers_s=keep_answers_s)
+            return Store.open(start.database, keep_answers_s=keep_answers_s, create=start.create)
         except FailedPrecondition:
             if not may_upgrade:
                 raise

@@ -10,7 +10,8 @@ from mdstore.services import Plan, Service
 
 def serve(
     database: Annotated[
-        str | None, typer.Option(help="The database, as SQLAlchemy writes it: sqlite:///FILE. [MDSTORE_DATABASE]")
+        str | None,
+        typer.Option(help="The database's URL: sqlite:///FILE, postgresql://..., mysql://... [MDSTORE_DATABASE]"),
     ] = None,
     grpc_port: Annotated[
         int | None, typer.Option(help="Port of MLMD's gRPC service; 0 for a free one. [MDSTORE_GRPC_PORT, 8080]")

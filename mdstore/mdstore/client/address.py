@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import grpc
 
 from mdstore.errors import InvalidArgument
+from mdstore.redaction import shown
 
 _FORM = "write grpc://HOST:PORT, or grpcs://HOST:PORT?ca=FILE for TLS"
 
@@ -37,21 +38,22 @@ def parse(url: str) -> Address:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidArgument(f"{url!r} is no store's URL ({error}): {_FORM}") from None
+        raise InvalidArgument(f"{shown(url)!r} is no store's URL ({error}): {_FORM}") from None
     if parts.scheme not in {"grpc", "grpcs"} or not host or not port:
-        raise InvalidArgument(f"{url!r} is no store's URL: {_FORM}")
+        raise InvalidArgument(f"{shown(url)!r} is no store's URL: {_FORM}")
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     given = parse_qs(parts.query, keep_blank_values=True)
     parameters = {name: values[-1] for name, values in given.items()}
     known = {"ca", "cert", "key", "name"} if parts.scheme == "grpcs" else set()
     if unknown := parameters.keys() - known:
         raise InvalidArgument(
-            f"{url!r} has the parameter {sorted(unknown)[0]!r}: grpcs:// takes ca, cert, key and name, and grpc:// none"
+            f"{shown(url)!r} has the parameter {sorted(unknown)[0]!r}: "
+            "grpcs:// takes ca, cert, key and name, and grpc:// none"
         )
     if parts.scheme == "grpc":
         return Address(target, None)
     if ("cert" in parameters) != ("key" in parameters):
-        raise InvalidArgument(f"{url!r} needs both cert and key, or neither")
+        raise InvalidArgument(f"{shown(url)!r} needs both cert and key, or neither")
     credentials = grpc.ssl_channel_credentials(
         root_certificates=_pem(parameters, "ca"),
         private_key=_pem(parameters, "key"),

@@ -9,6 +9,7 @@ from mdstore.client.client import AsyncClient, Client
 from mdstore.client.remote import AsyncRemoteClient, RemoteClient
 from mdstore.client.retry import Retry
 from mdstore.errors import InvalidArgument, Unavailable
+from mdstore.redaction import shown
 
 _DEFAULT: Final = Retry()
 
@@ -76,7 +77,7 @@ class Connecting:
 def _is_remote(url: str) -> bool:
     scheme, colon, _ = url.partition(":")
     if not colon:
-        raise InvalidArgument(f"{url!r} is no store's URL: write grpc://HOST:PORT or sqlite:///FILE")
+        raise InvalidArgument(f"{shown(url)!r} is no store's URL: write grpc://HOST:PORT or sqlite:///FILE")
     return scheme in {"grpc", "grpcs"}
 
 
@@ -85,4 +86,4 @@ def _local(url: str) -> _LocalStore:
     try:
         return cast("_LocalStore", importlib.import_module("mdstore.store.local"))
     except ImportError as error:
-        raise Unavailable(f"opening {url!r} in this process needs mdstore[server]: {error}") from error
+        raise Unavailable(f"opening {shown(url)!r} in this process needs mdstore[server]: {error}") from error

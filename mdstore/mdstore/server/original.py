@@ -17,6 +17,7 @@ from mdstore.errors import InvalidArgument, Unavailable, Unimplemented
 from mdstore.server import gflags
 from mdstore.server.renewal import Certificates
 from mdstore.server.tls import Tls
+from mdstore.store.tables import SCHEMA_VERSION
 from mdstore.wire import mlmd
 
 IN_MEMORY: Final = "sqlite://"
@@ -29,6 +30,8 @@ class Start:
 
     database: str
     """The URL."""
+    create: bool
+    """Whether a server is asked to make a database that it does not have."""
     grpc_port: int
     tls: Certificates | None
     upgrade: bool
@@ -64,11 +67,8 @@ def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Start:
     connection = config.connection_config
     migration = config.migration_options
     upgrade = bool(flags["enable_database_upgrade"]) or migration.enable_upgrade_migration
-    for version in (flags["downgrade_db_schema_version"], migration.downgrade_to_schema_version):
-        if version != -1:
-            raise Unimplemented(
-                f"the database cannot be brought back to schema version {version} here: use the ml-metadata library"
-            )
+    _check_downgrade(int(flags["downgrade_db_schema_version"]), upgrade=bool(flags["enable_database_upgrade"]))
+    _check_downgrade(migration.downgrade_to_schema_version, upgrade=False)
     if connection.HasField("retry_options"):
         warnings.append("retry_options mean nothing here: --metadata_store_connection_retries does")
     database = _database(connection, environment.get("MDSTORE_DATABASE", ""))
@@ -79,6 +79,7 @@ def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Start:
         raise InvalidArgument(f"--grpc_port is 0 to 65535, not {port}")
     return Start(
         database=database,
+        create=not (connection.mysql.skip_db_creation or connection.postgresql.skip_db_creation),
         grpc_port=port,
         tls=_tls(config.ssl_config) if config.HasField("ssl_config") else None,
         upgrade=upgrade,
@@ -86,6 +87,20 @@ def start(arguments: Sequence[str], environment: Mapping[str, str]) -> Start:
         channel_arguments=_channel_arguments(str(flags["grpc_channel_arguments"])),
         warnings=tuple(warnings),
     )
+
+
+def _check_downgrade(version: int, *, upgrade: bool) -> None:
+    if version == -1:
+        return
+    if version > SCHEMA_VERSION:
+        raise InvalidArgument(f"there is no schema version {version} to bring the database back to")
+    if upgrade:
+        raise InvalidArgument("the database can be upgraded or brought back to an older version, not both")
+    if version < SCHEMA_VERSION:
+        raise Unimplemented(
+            f"the database cannot be brought back to schema version {version} here, since that drops what the version "
+            "has no columns for: copy the database, and let the ml-metadata library do it (downgrade_schema)"
+        )
 
 
 def _config(flags: Mapping[str, Any], warnings: list[str]) -> mlmd.MetadataStoreServerConfig:
@@ -186,8 +201,11 @@ def _sqlite_url(config: mlmd.SqliteMetadataSourceConfig) -> str:
 def _mysql_url(config: mlmd.MySQLDatabaseConfig) -> str:
     ssl = config.ssl_options
     parameters = {f"ssl_{name}": getattr(ssl, name) for name in ("ca", "capath", "cert", "cipher", "key")}
-    if ssl.verify_server_cert:
-        parameters["ssl_check_hostname"] = "true"
+    if ssl.verify_server_cert and not (ssl.ca or ssl.capath):
+        raise InvalidArgument("ssl_options has verify_server_cert, and neither ca nor capath to verify it by")
+    if any(parameters.values()):
+        # As MySQL's own client: by the authority alone, unless the name is to be checked too.
+        parameters["ssl_check_hostname"] = "true" if ssl.verify_server_cert else "false"
     return _url("mysql", config, str(config.port or ""), config.database, parameters | {"unix_socket": config.socket})
 
 

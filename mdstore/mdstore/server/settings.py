@@ -18,7 +18,7 @@ class ServeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MDSTORE_", frozen=True, use_attribute_docstrings=True)
 
     database: str = ""
-    """The database's URL, `sqlite:///FILE`."""
+    """The database's URL: `sqlite:///FILE`, `postgresql://...`, `mysql://...`."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all of this machine's."""
     grpc_port: Annotated[int, Interval(ge=0, le=65535)] = 8080

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mdstore.errors import InvalidArgument, MetadataError, ResourceExhausted, Unavailable
+from mdstore.redaction import shown
 from mdstore.store import change_log, schema, tables
 from mdstore.store.dialects import POOL_SIZE, RETRY_MS, Dialect
 from mdstore.store.dialects.sqlite import SQLite
@@ -114,45 +115,67 @@ class Database:
         self.close()
 
 
-def open_database(url: str, *, must_exist: bool = False) -> Database:
+def open_database(url: str, *, must_exist: bool = False, create: bool = True) -> Database:
     """Open the database at `url`, creating it and its tables when there is nothing.
 
     Args:
         url: as SQLAlchemy writes it; `sqlite:///FILE`, or `sqlite://` for one that is gone at the end,
             `postgresql://USER:PASSWORD@HOST/NAME`, `mysql://USER:PASSWORD@HOST/NAME`.
         must_exist: refuse what is not there, as who only reads should: a mistyped name would be an empty store.
+        create: make a database that a server does not have; tables are made in any case.
 
     Raises:
         InvalidArgument: not a URL of a database that can be used.
         Unavailable: it cannot be reached or opened.
+        ResourceExhausted: there is no room to open it.
         FailedPrecondition, Aborted, DataLoss: as `schema.prepare`.
     """
+    parts = parsed(url)
+    dialect = dialect_of(parts)
     try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InvalidArgument(f"{url!r} is no database URL: write {_URLS}") from error
-    dialect = _dialect(parsed)
-    shown = parsed.render_as_string()
-    try:
-        engine = dialect.engine(parsed, must_exist=must_exist)
+        engine = dialect.engine(parts, must_exist=must_exist)
     except NoSuchModuleError as error:
-        raise InvalidArgument(f"{shown!r} names no driver that is installed: {error}") from error
+        raise InvalidArgument(f"{shown(url)!r} names no driver that is installed: {error}") from error
     database = Database(engine, dialect)
     try:
-        _prepare(database, must_exist=must_exist)
+        _prepare(database, must_exist=must_exist, create=create)
     except BaseException as error:
         database.close()
         if isinstance(error, (DBAPIError, *dialect.errors)):
             cause = error.orig if isinstance(error, DBAPIError) else error
-            raise Unavailable(f"cannot open the database {shown!r}: {cause}") from error
+            failure = dialect.error(cause) if isinstance(cause, dialect.errors) else None
+            if isinstance(failure, ResourceExhausted):
+                raise ResourceExhausted(f"cannot open the database {shown(url)!r}: {failure}") from error
+            raise Unavailable(f"cannot open the database {shown(url)!r}: {cause}") from error
         raise
     return database
 
 
-_URLS: Final = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME or mysql://USER:PASSWORD@HOST/NAME"
+_FORMS: Final = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME or mysql://USER:PASSWORD@HOST/NAME"
 
 
-def _dialect(url: URL) -> Dialect:
+def parsed(url: str) -> URL:
+    """The parts of a database's URL.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: SQLAlchemy's own words quote all of it, the password too.
+        raise InvalidArgument(f"{shown(url)!r} is no database URL: write {_FORMS}") from None
+    if "@" in (found.host or ""):
+        raise InvalidArgument(f"{shown(url)!r} has an @ before that of its host: in a password write %40 for @")
+    return found
+
+
+def dialect_of(url: URL) -> Dialect:
+    """The dialect of the database that a URL names.
+
+    Raises:
+        InvalidArgument: there is none, or its driver is not installed.
+    """
     # A driver is imported only when it is needed, and only then must it be installed.
     match url.get_backend_name():
         case "sqlite":
@@ -169,30 +192,51 @@ def _dialect(url: URL) -> Dialect:
             except ImportError as error:
                 raise InvalidArgument(f"for MySQL and MariaDB install mdstore[mysql]: {error}") from error
             return MySQL()
-    raise InvalidArgument(f"{url.render_as_string()!r} is of no database that can be used: write {_URLS}")
+    raise InvalidArgument(f"{_shown(url)!r} is of no database that can be used: write {_FORMS}")
 
 
-def _connected(database: Database) -> Connection:
+def _shown(url: URL) -> str:
+    return shown(url.render_as_string(hide_password=False))
+
+
+def connected(engine: Engine) -> Connection:
+    """A connection to the database.
+
+    Raises:
+        InvalidArgument: the URL has a parameter that the driver does not take.
+        DBAPIError: connecting failed.
+    """
     try:
-        return database.engine.connect()
+        return engine.connect()
+    except DBAPIError:
+        raise
+    except (TypeError, ValueError, OSError) as error:
+        # A parameter's name, its value, or a file of certificates that it names.
+        raise InvalidArgument(f"{_shown(engine.url)!r} has a parameter that cannot be used: {error}") from error
+
+
+def _connected(database: Database, *, create: bool) -> Connection:
+    try:
+        return connected(database.engine)
     except DBAPIError as error:
-        if error.orig is not None and database.dialect.create_database(database.engine, error.orig):
-            return database.engine.connect()
+        if create and error.orig is not None and database.dialect.create_database(database.engine, error.orig):
+            return connected(database.engine)
         raise
 
 
-def _prepare(database: Database, *, must_exist: bool) -> None:
+def _prepare(database: Database, *, must_exist: bool, create: bool) -> None:
     dialect = database.dialect
-    with _connected(database) as connection:
+    with _connected(database, create=create and not must_exist) as connection:
         if must_exist and not inspect(connection).has_table(tables.HEAD.name):
             raise Unavailable(
-                f"there is no store in the database {database.engine.url.render_as_string()!r}: "
+                f"there is no store in the database {_shown(database.engine.url)!r}: "
                 "start `mdstore serve` on it first, or name another"
             )
         dialect.begin_exclusive(connection)
         try:
-            added = schema.prepare(connection)
+            added = schema.prepare(connection, dialect)
             change_log.bootstrap(Transaction(connection.connection.driver_connection, dialect, now_ms), added)
+            schema.finish(connection, dialect)
         except BaseException:
             dialect.end_exclusive(connection, keep=False)
             raise

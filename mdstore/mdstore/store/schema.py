@@ -3,22 +3,27 @@
 import hashlib
 import uuid
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, insert, inspect, select
+from sqlalchemy import Connection, Index, Table, insert, inspect, select
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from mdstore.errors import Aborted, DataLoss, FailedPrecondition
 from mdstore.store import kinds, tables
+from mdstore.store.dialects import Dialect
 from mdstore.wire import changes
 
 FORMAT: Final = 1
 """Of our own tables."""
 
 
-def prepare(connection: Connection) -> changes.Changes:
-    """Check the database and create what is missing, inside the caller's transaction.
+def prepare(connection: Connection, dialect: Dialect) -> changes.Changes:
+    """Check the database and create what is missing, inside the caller's transaction; `finish` belongs at its end.
+
+    Where making tables cannot be undone, a table says that it has begun, until `finish`: who comes after one that was
+    killed goes on where it ended.
 
     Returns:
         The system types that were missing.
@@ -28,38 +33,76 @@ def prepare(connection: Connection) -> changes.Changes:
         Aborted: some of MLMD's tables are missing, as while somebody else creates them.
         DataLoss: MLMDEnv has more than one row.
     """
-    present = set(inspect(connection).get_table_names())
-    lowered = {name.lower() for name in present}
-    wanted = [table for table in tables.MLMD_TABLES if table.name.lower() not in lowered]
-    if len(wanted) < len(tables.MLMD_TABLES):
-        _check_version(connection, missing=[table.name for table in wanted])
-    else:
-        _create(connection, tables.MLMD_TABLES)
-        connection.execute(insert(tables.MLMD_ENV).values(schema_version=tables.SCHEMA_VERSION))
+    names = {name.lower(): name for name in inspect(connection).get_table_names()}
+    making = _Making(connection, dialect, names)
+    wanted = [table for table in tables.MLMD_TABLES if table.name.lower() not in names]
+    if making.was_begun or len(wanted) == len(tables.MLMD_TABLES):
+        making.create(tables.MLMD_TABLES)
+        if not connection.execute(select(tables.MLMD_ENV.c.schema_version)).all():
+            connection.execute(insert(tables.MLMD_ENV).values(schema_version=tables.SCHEMA_VERSION))
+        wanted = []
+    _check_version(connection, missing=[table.name for table in wanted])
     added = _upsert_system_types(connection)
-    if tables.HEAD.name in present:
+    is_new = making.was_begun or tables.HEAD.name not in names
+    if tables.HEAD.name in names and not making.was_begun:
         _check_format(connection)
     # Also those that a newer version of this program has brought.
-    _create(connection, tuple(table for table in tables.OUR_TABLES if table.name not in present))
-    if tables.HEAD.name not in present:
-        connection.execute(
-            insert(tables.HEAD).values(
-                id=1, store_id=str(uuid.uuid4()), format=FORMAT, seq=0, hash=hashlib.sha256(b"").digest()
+    making.create(tables.OUR_TABLES)
+    if is_new:
+        making.create_indexes(tables.MISSING_INDEXES)
+        if not connection.execute(select(tables.HEAD.c.id)).all():
+            connection.execute(
+                insert(tables.HEAD).values(
+                    id=1, store_id=str(uuid.uuid4()), format=FORMAT, seq=0, hash=hashlib.sha256(b"").digest()
+                )
             )
-        )
-        names = {index["name"] for table in present for index in inspect(connection).get_indexes(table)}
-        for index in tables.MISSING_INDEXES:
-            if index.name not in names:
-                connection.execute(CreateIndex(index))
     return added
 
 
-def _create(connection: Connection, wanted: tuple[Table, ...]) -> None:
-    for table in wanted:
-        connection.execute(CreateTable(table))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            if index not in tables.MISSING_INDEXES:
-                connection.execute(CreateIndex(index))
+def finish(connection: Connection, dialect: Dialect) -> None:
+    """Commit where tables that were made cannot be undone, and say that nothing is missing any more."""
+    if not dialect.undoes_tables and inspect(connection).has_table(tables.MAKING.name):
+        connection.exec_driver_sql("COMMIT")
+        connection.execute(DropTable(tables.MAKING))
+
+
+class _Making:
+    """Makes what is missing of tables and their indexes."""
+
+    def __init__(self, connection: Connection, dialect: Dialect, names: Mapping[str, str]) -> None:
+        """Take the tables that are there, lower-case name -> name."""
+        self._connection = connection
+        self._names = names
+        self.was_begun = tables.MAKING.name in names
+        """Somebody was killed before all was made."""
+        self._is_noted = self.was_begun or dialect.undoes_tables
+
+    def create(self, wanted: Sequence[Table]) -> None:
+        for table in wanted:
+            is_there = table.name.lower() in self._names
+            if not is_there:
+                self._note()
+                self._connection.execute(CreateTable(table))
+            if not is_there or self.was_begun:
+                indexes = [index for index in table.indexes if index not in tables.MISSING_INDEXES]
+                self.create_indexes(sorted(indexes, key=lambda index: str(index.name)))
+
+    def create_indexes(self, wanted: Sequence[Index]) -> None:
+        found: dict[str, set[str | None]] = {}
+        for index in wanted:
+            assert index.table is not None
+            name = index.table.name.lower()
+            if name in self._names and name not in found:
+                there = inspect(self._connection).get_indexes(self._names[name])
+                found[name] = {known["name"] for known in there}
+            if index.name not in found.get(name, ()):
+                self._note()
+                self._connection.execute(CreateIndex(index))
+
+    def _note(self) -> None:
+        if not self._is_noted:
+            self._connection.execute(CreateTable(tables.MAKING))
+            self._is_noted = True
 
 
 def _check_version(connection: Connection, missing: list[str]) -> None:

@@ -32,14 +32,15 @@ class Store:
         self._committer = Committer(database, self._notify, self._notify_group, keep_answers_s=keep_answers_s)
 
     @classmethod
-    def open(cls, url: str, *, keep_answers_s: float = KEEP_S) -> Self:
+    def open(cls, url: str, *, keep_answers_s: float = KEEP_S, create: bool = True) -> Self:
         """Open or create the database at `url`, and log what other programs have written.
 
         Args:
             url: as `open_database` takes it; raises as that does.
             keep_answers_s: how long a write with an idempotency key is answered again as it was.
+            create: make a database that a server does not have.
         """
-        store = cls(open_database(url), keep_answers_s=keep_answers_s)
+        store = cls(open_database(url, create=create), keep_answers_s=keep_answers_s)
         try:
             store.reconcile()
         except BaseException:

@@ -389,3 +389,6 @@ COMPACTION: Final = _ours(
 """At most one row: the newest `mdstore.v1.Compaction`."""
 
 OUR_TABLES: Final = tuple(_OURS.tables.values())
+
+MAKING: Final = Table("mdstore_making", MetaData(), Column("one", Integer, primary_key=True, autoincrement=False))
+"""Is there while tables are made, where that cannot be undone: what is missing then is still to be made."""

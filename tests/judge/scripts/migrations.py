@@ -1,26 +1,25 @@
-"""Makes databases of MLMD's older schemas with the library itself, and upgrades copies of them with it.
+"""Fills databases with the library itself, and brings them down to older schemas and up again with it.
 
-In: {"folder": ...}. Out: {"versions": [...]}. Files: v<N>.db as the library's downgrade leaves it, v<N>-library.db the
-same after the library's own upgrade.
+In: {"steps": [[DO, WHERE, VERSION], ..]}, where DO is "fill", "downgrade" (to VERSION) or "upgrade", and WHERE a SQLite
+file or a `ConnectionConfig` as JSON. Out: {}.
 """
 
 import json
-import shutil
 import sys
-from pathlib import Path
 
+from google.protobuf import json_format
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 
-def config(file):
-    found = pb.ConnectionConfig()
-    found.sqlite.filename_uri = str(file)
-    return found
+def config(where):
+    if isinstance(where, str):
+        where = {"sqlite": {"filename_uri": where}}
+    return json_format.ParseDict(where, pb.ConnectionConfig())
 
 
-def fill(file):
-    store = metadata_store.MetadataStore(config(file))
+def fill(where):
+    store = metadata_store.MetadataStore(config(where))
     artifact = store.put_artifact_type(
         pb.ArtifactType(name="Data", properties={"rows": pb.INT, "share": pb.DOUBLE, "kind": pb.STRING})
     )
@@ -41,17 +40,14 @@ def fill(file):
 
 
 def main():
-    folder = Path(json.load(sys.stdin)["folder"])
-    newest = folder / "v10.db"
-    fill(newest)
-    for version in range(10):
-        file = folder / f"v{version}.db"
-        shutil.copy(newest, file)
-        metadata_store.downgrade_schema(config(file), version)
-        upgraded = folder / f"v{version}-library.db"
-        shutil.copy(file, upgraded)
-        metadata_store.MetadataStore(config(upgraded), enable_upgrade_migration=True)
-    print(json.dumps({"versions": list(range(10))}))
+    for do, where, version in json.load(sys.stdin)["steps"]:
+        if do == "fill":
+            fill(where)
+        elif do == "downgrade":
+            metadata_store.downgrade_schema(config(where), version)
+        else:
+            metadata_store.MetadataStore(config(where), enable_upgrade_migration=True)
+    print(json.dumps({}))
 
 
 main()
