@@ -115,12 +115,12 @@ def _get_nodes_by_id(kind: Kind, name: str, tx: Transaction, request: Any) -> An
 
 
 def _get_nodes_by_type(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
-    found = types.find(tx, kind, request.type_name, request.type_version)
-    if found is None:
+    type_id = types.find_id(tx, kind, request.type_name, request.type_version)
+    if type_id is None:
         return _response(name)
-    page = _checked_if_any(tx, kind, request, type_id=found.id)
+    page = _checked_if_any(tx, kind, request, type_id=type_id)
     # As the library does it: on the last page the token is there and empty, if there is any node of the type.
-    any_there = bool(page[0]) or (request.HasField("options") and _is_any(tx, kind, type_id=found.id))
+    any_there = bool(page[0]) or (request.HasField("options") and _is_any(tx, kind, type_id=type_id))
     return _page(kind, name, page, token_always=request.HasField("options") and any_there)
 
 

@@ -8,7 +8,7 @@ page is full. The rest of the parts are looked up per node.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -106,12 +106,18 @@ class Plan:
     """Which part to begin with; None for the list itself."""
     along_scope: bool
     """Whether the statement goes along the list's scope; else it looks at each node whether it is in the scope."""
+    scope_is_large: bool = True
+    """Whether the scope may have more nodes than can be sorted at once."""
+
+    def walking(self) -> "Plan":
+        """The same along the list's order."""
+        return replace(self, along_scope=False, begin=None)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """On the node's row: the filter, and the scope where the statement does not go along it."""
         parts = _parts(self.expression)
         render = Conditions(self.kind, self.dialect)
-        found = [] if self.along_scope else self._scope()
+        found = [] if self.along_scope or not self.scope else [inside(self.kind, self.scope)]
         if self.begin is None:
             return [*found, *render.holds(parts)]
         first = parts[self.begin]
@@ -120,17 +126,17 @@ class Plan:
         others = [part for part in parts if part is not first or not is_whole]
         return [render.begins(first), *found, *render.holds(tuple(others))]
 
-    def _scope(self) -> list[ColumnElement[bool]]:
-        node = self.kind.table.c
-        if self.scope == "type":
-            return [unplanned(node.type_id) == bindparam("scope")]
-        if self.scope == "context":
-            member = _MEMBERS[self.kind].alias("scoped")
-            inside: Select[Any] = select(literal_column("1")).where(
-                member.c.context_id == bindparam("scope"), member.c[self.kind.owner] == node.id
-            )
-            return [inside.correlate(self.kind.table).exists()]
-        return []
+
+def inside(kind: Kind, scope: str) -> ColumnElement[bool]:
+    """Whether a node is in the scope "type" or "context", as a look at each node, with which no statement begins."""
+    node = kind.table.c
+    if scope == "type":
+        return unplanned(node.type_id) == bindparam("scope")
+    member = _MEMBERS[kind].alias("scoped")
+    one: ColumnElement[int] = literal_column("1")
+    found: Select[Any] = select(one).where(member.c.context_id == bindparam("scope"), member.c[kind.owner] == node.id)
+    # Not EXISTS, for which MySQL and PostgreSQL know other ways.
+    return found.correlate(kind.table).scalar_subquery() == one
 
 
 @lru_cache(512)
@@ -140,26 +146,27 @@ def _parts(expression: Expression) -> Parts:
 
 def plan(tx: Transaction, found: Filter, scope: Scope) -> Plan:
     """Decide how to answer a filter; on SQLite that takes one statement at most."""
-    begin, along_scope = _choose(tx, found, scope) if tx.dialect == "sqlite" else (None, True)
-    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin, along_scope)
+    begin, along_scope, is_large = _choose(tx, found, scope) if tx.dialect == "sqlite" else (None, True, True)
+    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin, along_scope, is_large)
 
 
-def _choose(tx: Transaction, found: Filter, scope: Scope) -> tuple[int | None, bool]:
-    """The part to begin with, or None; and whether to go along the scope."""
+def _choose(tx: Transaction, found: Filter, scope: Scope) -> tuple[int | None, bool, bool]:
+    """The part to begin with, or None; whether to go along the scope; whether that is large."""
     parts = _parts(found.expression)
     indexed = [number for number, part in enumerate(parts) if has_index(part)]
     for number in indexed:
         if is_unique(parts[number]):
-            return number, False
+            return number, False, True
     if not indexed and not scope.name:
-        return None, True
+        return None, True, True
     counted = _counted(found.kind, tx.dialect, scope.name, found.expression)
     ((in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
     fewest = min(counts, default=MANY)
     if fewest <= in_scope and fewest < MANY:
-        return indexed[counts.index(fewest)], False
+        return indexed[counts.index(fewest)], False, True
     # The nodes of a type are not kept in any order, so a page of many of them is sooner found in the list as a whole.
-    return None, scope.name != "type" or in_scope < MANY
+    is_large = in_scope >= MANY
+    return None, scope.name != "type" or not is_large, is_large
 
 
 @lru_cache(512)

@@ -8,21 +8,23 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, literal_column, or_, select
 
 from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.filterquery import plan as filterquery
-from mdstore.store.filterquery.plan import Plan, Scope
+from mdstore.store.filterquery.plan import Plan, Scope, inside
 from mdstore.store.filterquery.rendering import unplanned
-from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
+from mdstore.store.kinds import Kind
 from mdstore.store.operations import nodes
+from mdstore.store.operations.walking import MEMBERS, is_kept_in_order, ways
 from mdstore.store.sql import Statement
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import Row, Transaction
 from mdstore.wire import mlmd
 
 MOST: Final = 100
@@ -34,27 +36,38 @@ _FIELDS: Final = {
     _OrderBy.LAST_UPDATE_TIME: "last_update_time_since_epoch",
     _OrderBy.ID: "id",
 }
-_MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
-
 _WEB_SAFE: Final = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 Page = tuple[list[Any], str]
 """The nodes, and the next page's token or ''."""
 
 
+class Way(Enum):
+    """How a page of a scope is found."""
+
+    ALONG = "along"
+    """Along the scope."""
+    SORTED = "sorted"
+    """Along the scope, which the database must not take for so many that it had better walk."""
+    WALK = "walk"
+    """Along the list's order to its end."""
+    SHORT_WALK = "short walk"
+    """Along the list's order up to the key `until`."""
+
+
 @cache
-def _page(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) -> Statement:
+def _page(kind: Kind, scope: str, field: str, ascending: bool, continued: bool, way: Way) -> Statement:
     """The rows of a page. `scope` is "", "type" or "context"."""
-    return Statement(lambda: _page_of(kind, scope, field, ascending, continued, None))
+    return Statement(lambda: _page_of(kind, scope, field, ascending, continued, None, way))
 
 
 @lru_cache(1024)
-def _filtered_page(plan: Plan, field: str, ascending: bool, continued: bool) -> Statement:
+def _filtered_page(plan: Plan, field: str, ascending: bool, continued: bool, way: Way) -> Statement:
     """The rows of a page that a filter leaves. Filters that differ in their literals only share it."""
-    return Statement(lambda: _page_of(plan.kind, plan.scope, field, ascending, continued, plan))
+    return Statement(lambda: _page_of(plan.kind, plan.scope, field, ascending, continued, plan, way))
 
 
-def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: bool, plan: Plan | None) -> Any:
+def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: bool, plan: Plan | None, way: Way) -> Any:
     table = kind.table.c
     conditions: list[ColumnElement[bool]] = []
     source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
@@ -65,12 +78,20 @@ def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: boo
     if plan is not None and plan.begin is not None:
         # The statement goes along what the filter finds; the list's order is made of that at the end.
         key, node_id = unplanned(key), unplanned(node_id)
+    walks = way in {Way.WALK, Way.SHORT_WALK}
+    if way is Way.SHORT_WALK:
+        until: Any = bindparam("until")
+        conditions.append(key <= until if ascending else key >= until)
+    if way is Way.SORTED:
+        key = key + literal_column("0")
     if plan is not None and not plan.along_scope:
         pass
+    elif walks:
+        conditions.append(inside(kind, scope))
     elif scope == "type":
         conditions.append(table.type_id == bindparam("scope"))
     elif scope == "context":
-        member = _MEMBERS[kind]
+        member = MEMBERS[kind]
         source = source.join(member, member.c[kind.owner] == table.id)
         conditions.append(member.c.context_id == bindparam("scope"))
         # Members are kept in the order of their ids.
@@ -87,10 +108,14 @@ def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: boo
     order = [node_id if plan is None or plan.begin is None else table.id]
     if field != "id":
         order = [key, table.id]
+    statement = select(*nodes.columns(kind)).select_from(source)
+    if walks and field != "id":
+        # MySQL would rather begin with the types, or with the members.
+        index = f"idx_{kind.label}_{field}"
+        statement = statement.prefix_with("STRAIGHT_JOIN", dialect="mysql")
+        statement = statement.with_hint(kind.table, f"FORCE INDEX ({index})", "mysql")
     return (
-        select(*nodes.columns(kind))
-        .select_from(source)
-        .where(*conditions)
+        statement.where(*conditions)
         .order_by(*(column.asc() if ascending else column.desc() for column in order))
         .limit(bindparam("most"))
     )
@@ -99,7 +124,7 @@ def _page_of(kind: Kind, scope: str, field: str, ascending: bool, continued: boo
 @cache
 def _all(kind: Kind, scope: str) -> Statement:
     table = kind.table.c
-    member = _MEMBERS.get(kind)
+    member = MEMBERS.get(kind)
 
     def make() -> Any:
         source: Any = kind.table.join(tables.TYPE, tables.TYPE.c.id == table.type_id)
@@ -144,19 +169,52 @@ def list_nodes(
             # The token names the rows at its page's end that share the last time; the list goes on behind them.
             after = max(token.listed_ids) if ascending else min(token.listed_ids)
         arguments |= {"at": at, "at_too": at, "after": after}
-    if options.filter_query:
-        found = filterquery.read(kind, options.filter_query)
-        plan = filterquery.plan(tx, found, Scope(scope, scope_id))
-        statement = _filtered_page(plan, field, ascending, continued)
-        arguments |= found.parameters
-    else:
-        statement = _page(kind, scope, field, ascending, continued)
-    rows = tx.rows(statement, most=size + 1, **arguments)
+    rows = _rows(tx, kind, options, scope, field, ascending, arguments, size + 1)
     page = rows[:size]
     listed = nodes.messages(tx, kind, page)
     if len(rows) <= size:
         return listed, ""
     return listed, _encode(options, order, page)
+
+
+def _rows(
+    tx: Transaction,
+    kind: Kind,
+    options: mlmd.ListOperationOptions,
+    scope: str,
+    field: str,
+    ascending: bool,
+    arguments: dict[str, Any],
+    most: int,
+) -> Sequence[Row]:
+    """Up to so many rows, which ever way they are found soonest."""
+    continued = "at" in arguments
+    plan: Plan | None = None
+    choice = not is_kept_in_order(tx.dialect, scope, field)
+    if options.filter_query:
+        found = filterquery.read(kind, options.filter_query)
+        plan = filterquery.plan(tx, found, Scope(scope, arguments["scope"]))
+        arguments = {**arguments, **found.parameters}
+        # Where a filter is, the others know better; and this one has counted already.
+        choice = choice and tx.dialect == "sqlite" and plan.along_scope and plan.scope_is_large
+
+    def page(way: Way, plan: Plan | None, **more: int) -> Sequence[Row]:
+        if plan is not None:
+            statement = _filtered_page(plan, field, ascending, continued, way)
+        else:
+            statement = _page(kind, scope, field, ascending, continued, way)
+        return tx.rows(statement, most=most, **arguments, **more)
+
+    if not choice:
+        return page(Way.ALONG, plan)
+    is_large, until = ways(tx, kind, scope, field, ascending, arguments)
+    if not is_large:
+        return page(Way.SORTED, plan)
+    walking = None if plan is None else plan.walking()
+    if until is None:
+        return page(Way.WALK, walking)
+    rows = page(Way.SHORT_WALK, walking, until=until)
+    return rows if len(rows) == most else page(Way.SORTED, plan)
 
 
 def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:

@@ -160,6 +160,12 @@ def find(tx: Transaction, kind: Kind, name: str, version: str | None) -> Any | N
     return found[0] if found else None
 
 
+def find_id(tx: Transaction, kind: Kind, name: str, version: str | None) -> int | None:
+    """The id of what `find` finds; one statement."""
+    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=name, version=version or None)
+    return int(rows[0][0]) if rows else None
+
+
 def ids_by_name(tx: Transaction, kind: Kind, names: Iterable[str]) -> dict[str, int]:
     """Name -> id of those types that exist without a version."""
     found: dict[str, int] = {}
