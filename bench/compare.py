@@ -1,6 +1,8 @@
 """`calls`: mdstore beside the original library, call by call, on each database.
 
-F opens a store for every call, as the original server does; P keeps its stores open. See peer.py.
+F opens a store for every call, as the original server does; P keeps its stores open. The library's binding lets only
+one call of a process work at a time, so F, whose model works at several, is given several processes when it has
+several clients; P is measured both ways. See peer.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +19,15 @@ from bench.tables import Figure, Sheet
 OURS: Final = "mdstore"
 F: Final = "F"
 P: Final = "P"
+SEVERAL: Final = "P in several processes"
 READS_IN: Final = {"sqlite": 2, "postgresql": 4, "mariadb": 4}
 WRITES_IN: Final = {"sqlite": 1, "postgresql": 4, "mariadb": 4}
-"""In how many processes each peer is fastest on two cores when it has several clients; else one is. On SQLite, several
+"""In how many processes a peer is fastest on two cores when it has several clients; else one is. On SQLite, several
 that write are in each other's way and fail with ABORTED."""
 P99_OF_F: Final = 0.25
 """Goal for PutExecution's 99th percentile at 64 clients."""
 HEADINGS: Final = (
-    *("call", "database", "clients", "mdstore/s", "F/s", "P/s", "x F (goal)", "x P (goal)"),
+    *("call", "database", "clients", "mdstore/s", "F/s", "P/s", "x F (goal)", "x P (goal)", "x P, several (goal)"),
     *("p50 ms", "p99 ms", "F's p99 ms", "CPU µs a call: mdstore", "F", "P", "failures"),
 )
 
@@ -48,7 +51,7 @@ def run(
         seconds: that each load lasts.
         executions: in the stores.
         only: parts of names of calls; none for all.
-        processes: of each peer, in place of `PROCESSES`.
+        processes: of the peers that have several, in place of what was fastest.
     """
     chosen = [call for call in CALLS if not only or any(part in call.name for part in only)]
     for engine in engines:
@@ -61,19 +64,21 @@ def run(
             for name in (OURS, F, P):
                 world.build(place, name.lower(), executions)
             for number in clients:
-                reading = processes or (READS_IN[engine] if number > 1 else 1)
-                writing = processes or (WRITES_IN[engine] if number > 1 else 1)
                 with ExitStack() as stack:
                     ours = stack.enter_context(servers.store(place, OURS, seconds=120))
                     peers = {
-                        count: {
-                            F: stack.enter_context(servers.peer(place, F.lower(), "fresh", processes=count)),
-                            P: stack.enter_context(servers.peer(place, P.lower(), "kept", processes=count)),
+                        (name, count): stack.enter_context(servers.peer(place, name.lower(), mode, processes=count))
+                        for name, mode in ((F, "fresh"), (P, "kept"))
+                        for count in {
+                            1,
+                            *(_count(engine, number, processes, writes=writes) for writes in (True, False)),
                         }
-                        for count in {reading, writing}
                     }
                     for call in chosen:
-                        serving = {OURS: ours, **peers[writing if call.writes else reading]}
+                        several = _count(engine, number, processes, writes=call.writes)
+                        serving = {OURS: ours, F: peers[F, several], P: peers[P, 1]}
+                        if several > 1:
+                            serving[SEVERAL] = peers[P, several]
                         targets = {name: Target(server, place, executions) for name, server in serving.items()}
                         found = measure(targets, call, clients=number, repeats=repeats, seconds=seconds)
                         sheet.rows.append(_row(place, call, number, found))
@@ -97,6 +102,7 @@ def _row(place: Bed, call: Call, clients: int, found: dict[str, Measured]) -> li
         *(Figure(one.per_second(), digits=0) for one in (ours, fresh, kept)),
         Figure(ours.times(fresh), at_least=call.times_f.get(place.engine, {}).get(clients)),
         Figure(ours.times(kept), at_least=call.times_p),
+        Figure(ours.times(found.get(SEVERAL, kept)), at_least=call.times_p),
         Figure(ours.p50_ms()),
         Figure(ours.p99_ms(), at_most=fresh.p99_ms() * P99_OF_F if is_judged else None),
         Figure(fresh.p99_ms()),
@@ -105,6 +111,16 @@ def _row(place: Bed, call: Call, clients: int, found: dict[str, Measured]) -> li
     ]
 
 
+def _count(engine: str, clients: int, given: int, *, writes: bool) -> int:
+    """In how many processes the peers that have several are."""
+    if clients == 1:
+        return 1
+    return given or (WRITES_IN if writes else READS_IN)[engine]
+
+
 def _processes_note(engine: str, processes: int) -> str:
-    reads, writes = processes or READS_IN[engine], processes or WRITES_IN[engine]
-    return f"Processes of each peer when it has several clients: {reads} for reads, {writes} for writes."
+    reads, writes = (_count(engine, 2, processes, writes=which) for which in (False, True))
+    return (
+        f"P is in one process. With several clients, F and 'P, several' are in {reads} when they read, in {writes} when they "
+        "write."
+    )
