@@ -122,7 +122,7 @@ def test_a_step_whose_spool_is_full_runs_all_the_same_and_says_so(
             step.flush()
 
     assert sum(file.stat().st_size for file in spool_folder.glob("*.spool")) <= 3000
-    assert "dropped, because the spool was full" in caplog.text
+    assert "dropped, because the spool took no more" in caplog.text
 
 
 @pytest.mark.parametrize("folder", ["/proc/none", "/dev/null/x"])

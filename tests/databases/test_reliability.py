@@ -1,23 +1,25 @@
 """Many who write at once, several servers on one database, and databases that go away and come back."""
 
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
+import grpc
 import pytest
 
 import mdstore
 from mdstore.client.client import Client
-from mdstore.errors import AlreadyExists, MetadataError, Unavailable
+from mdstore.errors import AlreadyExists, Unavailable
 from mdstore.store.store import Store, reading
 from mdstore.store.verification import verify
 from mdstore.wire import mlmd, service
 from tests.databases.servers import Server
+from tests.store.log import verified
+from tests.store.mixture import Clients, check
 from tests.store.served import serving
+from tests.store.test_kills import free_port, serve, wait_until_ready
 from tests.store.writing import call, get_all, node, put, put_type
 
 WRITERS = 64
@@ -125,7 +127,7 @@ def test_64_clients_that_update_512_executions_meet_no_errors(server: Server, ur
 
         def update(number: int) -> None:
             batch = [ids[(number * 37 + step * 61) % len(ids)] for step in range(8)]
-            sent = [mlmd.Execution(id=found, last_known_state=1 + number % 4) for found in set(batch)]
+            sent = [node("execution", id=found, last_known_state=1 + number % 4) for found in set(batch)]
             put(client, "execution", *sent, mask=["last_known_state"])
 
         with ThreadPoolExecutor(WRITERS) as pool:
@@ -155,72 +157,54 @@ def test_the_same_name_at_once_is_there_once_and_else_already_exists(server: Ser
         assert len(get_all(clients[0], "context").contexts) == 20
 
 
-class Load:
-    """Threads that write and read until they are told to stop, and remember what they were told."""
-
-    def __init__(self, client: Client, threads: int) -> None:
-        self._client = client
-        self._type_id = put_type(client, "artifact")
-        self._stop = threading.Event()
-        self.errors: list[MetadataError] = []
-        self.written: set[int] = set()
-        self._pool = ThreadPoolExecutor(2 * threads)
-        self._running = [
-            self._pool.submit(self._repeat, do) for do in (self._write, self._read) for _ in range(threads)
-        ]
-
-    def _repeat(self, do: Callable[[], Any]) -> None:
-        while not self._stop.is_set():
-            try:
-                do()
-            except MetadataError as error:
-                self.errors.append(error)
-                time.sleep(0.01)
-
-    def _write(self) -> None:
-        self.written |= set(put(self._client, "artifact", node("artifact", type_id=self._type_id, custom={"x": 1})))
-
-    def _read(self) -> None:
-        get_all(self._client, "artifact", max_result_size=5, order_by_field={"field": "ID"})
-
-    def wait_for_progress(self) -> None:
-        """Until there are more writes than now."""
-        before, until = len(self.written), time.monotonic() + 60
-        while len(self.written) < before + 20:
-            assert time.monotonic() < until, self.errors[-1:]
-            time.sleep(0.02)
-
-    def end(self) -> None:
-        self._stop.set()
-        for running in self._running:
-            running.result(30)
-        self._pool.shutdown()
-
-
 @pytest.mark.parametrize("how", [None, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_database_that_goes_away_is_unavailable_and_used_again_when_it_is_back(
     own_server: Server, how: signal.Signals | None
 ) -> None:
     url = own_server.url("gone")
-    with Store.open(url) as store, serving(store) as port, mdstore.connect(f"grpc://127.0.0.1:{port}") as client:
-        load = Load(client, 4)
-        try:
-            for _ in range(2):
-                load.wait_for_progress()
+    with Store.open(url) as store, serving(store) as port:
+        with mdstore.connect(url) as setup:
+            clients = Clients([f"127.0.0.1:{port}"], setup)
+        with clients:
+            for _ in range(3):
+                clients.wait_for_progress()
                 if how is None:
                     own_server.stop()
                 else:
                     own_server.stop(how)
                 time.sleep(0.3)
                 own_server.start()
-            load.wait_for_progress()
-        finally:
-            load.end()
-        assert load.errors
-        assert {type(error) for error in load.errors} == {Unavailable}, load.errors
-        found = {artifact.id for artifact in get_all(client, "artifact").artifacts}
-        assert load.written <= found
-    check_log(url)
+            clients.wait_for_progress()
+        assert clients.unexpected() == []
+        assert clients.codes()[grpc.StatusCode.UNAVAILABLE] >= 3
+        # Every one of them says when to try again.
+        hints = {hint for ledger in clients.ledgers for hint in ledger.hints}
+        assert all(hint is not None and int(hint) > 0 for hint in hints), hints
+    check(clients.ledgers, verified(url), all_answered=True)
+
+
+@pytest.mark.slow
+def test_with_one_of_two_servers_killed_the_other_goes_on(server: Server, url: str) -> None:
+    """Whoever lost an answer asks the other server, which knows whether the first has done it."""
+    ports = [free_port(), free_port()]
+    with mdstore.connect(url) as setup:
+        clients = Clients([f"127.0.0.1:{port}" for port in ports], setup)
+    with ExitStack() as stack, clients:
+        running = [stack.enter_context(serve(url, port)) for port in ports]
+        for started, port in zip(running, ports, strict=True):
+            wait_until_ready(started, port)
+        for kill in range(6):
+            which = kill % 2
+            clients.wait_for_progress(20)
+            running[which].process.kill()
+            running[which].process.wait(10)
+            clients.wait_for_progress(20)
+            running[which] = stack.enter_context(serve(url, ports[which]))
+            wait_until_ready(running[which], ports[which])
+        clients.end()
+    assert clients.unexpected() == []
+    assert clients.codes()[grpc.StatusCode.UNAVAILABLE] >= 6
+    check(clients.ledgers, verified(url), all_answered=True)
 
 
 def test_without_its_database_a_store_says_so_at_once(own_server: Server) -> None:

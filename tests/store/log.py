@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from mdstore.client.client import Client
+from mdstore.client.retry import NEVER
+from mdstore.store import verification
+from mdstore.store.local import LocalClient
+from mdstore.store.store import Store, reading
 from mdstore.wire import changes
 
 NODES = ("artifact_types", "execution_types", "context_types", "artifacts", "executions", "contexts")
@@ -88,3 +92,16 @@ def of_log(client: Client) -> dict[str, Any]:
 def of_tables(client: Client) -> dict[str, Any]:
     """What a snapshot shows."""
     return fold(page.changes for page in client.snapshot())
+
+
+def verified(url: str) -> dict[str, Any]:
+    """What the tables hold; the log has every position once and every right hash, and adds up to the same."""
+    with Store.open(url) as store:
+        with reading(store.database) as tx:
+            found = verification.verify(tx)
+        assert not found.breaks
+        assert found.commits == found.head_seq - found.first_seq + 1
+        with LocalClient(store, NEVER) as client:
+            tables = of_tables(client)
+            assert of_log(client) == tables
+    return tables

@@ -76,6 +76,8 @@ class Ledger:
     """Key of an artifact -> whether its deletion was acknowledged."""
     unexpected: list[str] = field(default_factory=list)
     codes: Counter[grpc.StatusCode] = field(default_factory=Counter)
+    said: str = ""
+    """The text of the newest error."""
     hints: set[str | None] = field(default_factory=set)
     """The texts of `grpc-retry-pushback-ms` of errors that a server said; None for one without."""
 
@@ -123,7 +125,7 @@ class Clients:
         wanted, until = self.acknowledged() + executions, time.monotonic() + seconds
         while self.acknowledged() < wanted:
             assert not self.unexpected(), self.unexpected()
-            assert time.monotonic() < until, self.codes()
+            assert time.monotonic() < until, (self.codes(), [ledger.said for ledger in self.ledgers])
             time.sleep(0.005)
 
     def unexpected(self) -> list[str]:
@@ -223,6 +225,7 @@ class _Caller:
             if code not in self._clients.retried:
                 self._ledger.unexpected.append(f"{self._manner} {path} try {attempt}: {code} {future.details()}")
                 raise Unknown
+            self._ledger.said = future.details() or ""
             trailing = dict(future.trailing_metadata() or ())
             if trailing or "database" in (future.details() or ""):
                 self._ledger.hints.add(trailing.get("grpc-retry-pushback-ms"))

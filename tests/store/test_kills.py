@@ -7,17 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import mdstore
-from mdstore.client.retry import NEVER
-from mdstore.store.local import LocalClient
-from mdstore.store.store import Store, reading
-from mdstore.store.verification import verify
 from tests.databases.fixtures import ENGINES
-from tests.store.log import of_log, of_tables
+from tests.store.log import verified
 from tests.store.mixture import Clients, check
 from tests.store.writing import call
 from tests.up.processes import Running
@@ -63,19 +58,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = f"kills{next(_NUMBERS)}"
     yield server.url(name)
     server.execute("postgres" if request.param == "postgresql" else "", f"DROP DATABASE {name}")
-
-
-def verified(url: str) -> dict[str, Any]:
-    """What the tables hold; the log has every position once and every right hash, and adds up to the same."""
-    with Store.open(url) as store:
-        with reading(store.database) as tx:
-            found = verify(tx)
-        assert not found.breaks
-        assert found.commits == found.head_seq - found.first_seq + 1
-        with LocalClient(store, NEVER) as client:
-            tables = of_tables(client)
-            assert of_log(client) == tables
-    return tables
 
 
 @pytest.mark.parametrize("number", ROUNDS)

@@ -136,6 +136,7 @@ class Sender:
         self._pause_s = _FIRST_PAUSE_S
         self._not_before = 0.0
         self._dropped = 0
+        self._why_dropped = ""
         self._is_away = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -220,10 +221,11 @@ class Sender:
             use.as_of_ms = use.as_of_ms or use.time_ms or now_ms
         try:
             self._writer().append(request.SerializeToString(), is_important=is_important)
-        except SpoolFull:
+        except (SpoolFull, OSError) as error:
             self._dropped += 1
-            if self._dropped > 1:
-                return
+            if self._dropped > 1 and str(error) == self._why_dropped:
+                return  # said once, and counted at the end
+            self._why_dropped = str(error)
             raise
         if self._url is None and self._client is None and not self._is_away:
             self._is_away = True
@@ -283,7 +285,7 @@ class Sender:
 
     def _close(self) -> None:
         if self._dropped:
-            log.warning("%d records were dropped, because the spool was full", self._dropped)
+            log.warning("%d records were dropped, because the spool took no more: %s", self._dropped, self._why_dropped)
         if self._spool is not None:
             if self._spool.path is not None:
                 log.warning("not everything that was logged reached the store; the rest is in %s", self._spool.path)

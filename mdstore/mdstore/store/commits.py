@@ -279,7 +279,9 @@ class Committer:
             self._roll_back()
             match refused.error:
                 case Unavailable() as error:
-                    raise Unavailable(f"{error}; whether this was written is not known") from refused
+                    unknown = Unavailable(f"{error}; whether this was written is not known")
+                    unknown.retry_after_ms = error.retry_after_ms
+                    raise unknown from refused
                 case Aborted() as error:
                     raise _NothingDone(error, retry=True) from refused
                 case _ if not with_care:
@@ -294,8 +296,14 @@ class Committer:
     def _roll_back(self) -> None:
         if self._swept:
             self._reconciler.forget()
-        with suppress(*self._dialect.errors):
+        self._end_whatever_is_open()
+
+    def _end_whatever_is_open(self) -> None:
+        try:
             self._dialect.rollback(self._connection)
+        except self._dialect.errors:
+            # In whatever state it is, a new one is not.
+            self._disconnect()
 
     def _begin(self) -> Row | None:
         """Begin, on a new connection when the old one is lost."""
@@ -312,8 +320,7 @@ class Committer:
                     if not last:
                         continue
                 else:
-                    with suppress(*dialect.errors):
-                        dialect.rollback(self._connection)
+                    self._end_whatever_is_open()
                 raise _NothingDone(failure, retry=False) from error
             except MetadataError as error:
                 raise _NothingDone(error, retry=False) from error

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import PipelineStatus
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
@@ -208,8 +209,8 @@ class PostgreSQL(Dialect):
         return Internal(f"the database failed: {message}")
 
     def is_lost(self, connection: Any) -> bool:
-        """Whether the connection is closed, from whichever side."""
-        return bool(connection.closed)
+        """Whether the connection is closed, from whichever side, or was cut off within a pipeline that never ends."""
+        return bool(connection.closed) or connection.info.pipeline_status is not PipelineStatus.OFF
 
     def interrupt(self, connection: Any) -> None:
         """Ask the server to stop the query."""

@@ -163,7 +163,8 @@ class SQLite(Dialect):
                 return taken(table, [column.partition(".")[2] for column in columns if "." in column])
             case ["BUSY" | "LOCKED", *_]:
                 return Aborted(f"the database is busy: {message}; try again")
-            case ["FULL", *_]:
+            case ["FULL", *_] | ["IOERR", "SHMSIZE"]:
+                # The second is of the file that its connections share, for which there was no room.
                 return ResourceExhausted(f"the disk is full: {message}")
             case ["READONLY", *_]:
                 return FailedPrecondition(f"the database cannot be written: {message}")
