@@ -55,8 +55,8 @@ class Artifact(LineageNode, MetadataNode, Node):
     async def producer(self, info: Info) -> ExecutionRef | None:
         """The execution that made it.
 
-        Of several the first that really did: not one that took it from a cache, and not a pipeline that hands on what
-        its steps made, unless there is no other.
+        Of several the first that really did: not one that took it from a cache or imported it, and not a pipeline that
+        hands on what its steps made, unless there is no other.
         """
         found = await info.context.loaders.executions.load_many(
             unique_executions(await self._events(info, outputs=True))
@@ -140,7 +140,7 @@ def unique_executions(events: Sequence[Event]) -> list[ExecutionId]:
 
 
 def _hands_on(execution: values.Execution) -> bool:
-    return execution.state is ExecutionState.CACHED or execution.type == vocabulary.DAG_EXECUTION
+    return execution.state is ExecutionState.CACHED or execution.type in vocabulary.HANDING_ON
 
 
 async def _runs_of(info: Info, ids: Sequence[ExecutionId]) -> "list[runs.Run]":

@@ -7,11 +7,12 @@ Artifacts and executions are the nodes; the edges are the store's events, and po
 from the artifact to the execution that used it, an output edge from the execution to the artifact that it made. A hop
 is one edge, as in MLMD's `GetLineageSubgraph`.
 
-A cache hit did not make what it outputs. So walks upstream and downstream, and paths, leave an output edge of an
-execution in state `CACHED` out when another execution, which is not, has output the artifact too. When nobody else is
-known to have made it, the edge counts: a cached result is better explained by its cached step than by nothing. Walks in
-both directions show everything, and neighbours are the events as they were recorded. States are those at the position
-of the answer.
+Some executions output what others made: a cache hit, a group of tasks, an importer of what was there. They are those
+in state `CACHED` and those of the types `mdstore.vocabulary.HANDING_ON`. So walks upstream and downstream, and paths,
+leave an output edge of theirs out when another execution, which is none of these, has output the artifact too. When
+nobody else is known to have made it, the edge counts: a cached result is better explained by its cached step than by
+nothing. Walks in both directions show everything, and neighbours are the events as they were recorded. States are
+those at the position of the answer.
 """
 
 from collections.abc import Collection, Mapping, Sequence

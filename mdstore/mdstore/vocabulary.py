@@ -18,6 +18,8 @@ PIPELINE_RUN: Final = "system.PipelineRun"
 CONTAINER_EXECUTION: Final = "system.ContainerExecution"
 DAG_EXECUTION: Final = "system.DAGExecution"
 IMPORTER_EXECUTION: Final = "system.ImporterExecution"
+HANDING_ON: Final = frozenset({DAG_EXECUTION, IMPORTER_EXECUTION, "system.ImporterWorkspaceExecution"})
+"""Types of executions that output what others made: a group what its tasks made, an importer what was there."""
 
 # Artifact types
 ARTIFACT: Final = "system.Artifact"

@@ -82,6 +82,21 @@ def cache_hit_before_its_maker() -> list[changes.Commit]:
     return oracle.commits_of([first, then, last])
 
 
+def handed_on(type_id: int) -> list[changes.Commit]:
+    """artifact 1 → execution 1 → artifact 2, which execution 2 of this type outputs too, having used artifact 3."""
+    part = oracle.type_changes()
+    for number in (1, 2, 3):
+        part.artifacts.add(id=number, type_id=1)
+    part.executions.append(step(1, ExecutionState.COMPLETE))
+    part.executions.append(
+        mlmd.Execution(id=2, type_id=type_id, last_known_state=mlmd.Execution.COMPLETE),
+    )
+    for used, execution_id in ((1, 1), (3, 2)):
+        part.events.append(oracle.event(used, execution_id, EventType.INPUT))
+        part.events.append(oracle.event(2, execution_id, EventType.OUTPUT))
+    return oracle.commits_of([part])
+
+
 def hub(consumers: int) -> list[changes.Commit]:
     part = oracle.type_changes()
     part.artifacts.add(id=1, type_id=1)

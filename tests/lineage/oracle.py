@@ -11,7 +11,8 @@ from mdstore_lineage.graph import ArtifactNode, Direction, Edge, ExecutionNode, 
 
 STORE = "store-1"
 ARTIFACT_TYPES = {1: "Dataset", 2: "Model", 3: "Model"}  # two versions of one name
-EXECUTION_TYPES = {11: "Train", 12: "Split"}
+EXECUTION_TYPES = {11: "Train", 12: "Split", 13: "system.DAGExecution", 14: "system.ImporterExecution"}
+HANDING_ON = {13, 14}
 CONTEXT_TYPES = {21: "system.PipelineRun", 22: "system.Pipeline", 23: "KfpRun"}
 RUN_TYPES = {21, 23}
 
@@ -22,8 +23,8 @@ class Facts:
 
     types: dict[Node, int] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], Edge] = field(default_factory=dict)
-    cached: set[int] = field(default_factory=set)
-    """The executions whose last state is CACHED."""
+    handing_on: set[int] = field(default_factory=set)
+    """The executions whose last state is CACHED, or that are a group or an importer."""
     contexts: dict[int, int] = field(default_factory=dict)
     members: set[tuple[Node, int]] = field(default_factory=set)
 
@@ -76,7 +77,8 @@ def facts_of(commits: Sequence[changes.Commit]) -> Facts:
             facts.types.setdefault(artifact(one.id), one.type_id)
         for other in change.executions:
             facts.types.setdefault(execution(other.id), other.type_id)
-            (facts.cached.add if other.last_known_state == mlmd.Execution.CACHED else facts.cached.discard)(other.id)
+            hands_on = other.last_known_state == mlmd.Execution.CACHED or other.type_id in HANDING_ON
+            (facts.handing_on.add if hands_on else facts.handing_on.discard)(other.id)
         for context in change.contexts:
             facts.contexts.setdefault(context.id, context.type_id)
         for happened in change.events:
@@ -107,7 +109,7 @@ def _take_away(facts: Facts, change: changes.Changes) -> None:
     contexts = {deletion.id for deletion in change.deleted_contexts}
     for node in gone:
         facts.types.pop(node, None)
-    facts.cached -= {deletion.id for deletion in change.deleted_executions}
+    facts.handing_on -= {deletion.id for deletion in change.deleted_executions}
     facts.edges = {key: edge for key, edge in facts.edges.items() if not gone & set(ends_of(edge))}
     facts.contexts = {number: type_id for number, type_id in facts.contexts.items() if number not in contexts}
     facts.members = {(node, context) for node, context in facts.members if node not in gone and context not in contexts}
@@ -130,15 +132,15 @@ def type_name(facts: Facts, node: Node) -> str:
 
 
 def counts(facts: Facts, edge: Edge, direction: Direction) -> bool:
-    """Whether a walk may use the edge: not when a cache gave what somebody else made."""
-    if direction is Direction.BOTH or edge.type.is_input or edge.execution_id not in facts.cached:
+    """Whether a walk may use the edge: not when somebody else made what the execution handed on."""
+    if direction is Direction.BOTH or edge.type.is_input or edge.execution_id not in facts.handing_on:
         return True
     makers = {
         other.execution_id
         for other in facts.edges.values()
         if other.artifact_id == edge.artifact_id and other.type.is_output
     }
-    return makers <= facts.cached
+    return makers <= facts.handing_on
 
 
 def edges_of(facts: Facts, node: Node, direction: Direction) -> list[Edge]:

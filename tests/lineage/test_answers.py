@@ -1,5 +1,6 @@
 """The graph's answers against the oracle, on random stores with cycles, parallel events and dangling ones."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,6 +191,23 @@ def test_a_cache_hit_counts_when_nobody_else_is_known_and_until_it_turns_out_oth
     assert alone.nodes == [artifact(2), execution(3), artifact(1)]
     assert known.nodes == [artifact(2), execution(9)]
     assert both.nodes == [artifact(2), execution(3), execution(9), artifact(1)]
+
+
+@pytest.mark.parametrize("type_id", sorted(oracle.HANDING_ON))
+def test_a_group_or_an_importer_is_no_source_of_what_a_task_made(type_id: int) -> None:
+    with projected(logs.handed_on(type_id)) as graph:
+        upstream = graph.closure([artifact(2)], Direction.UPSTREAM, limits=Limits())
+        downstream = graph.closure([artifact(3)], Direction.DOWNSTREAM, limits=Limits())
+        connected = graph.closure([artifact(2)], Direction.BOTH, limits=Limits())
+        # The task was deleted: what is left is that the artifact came from there.
+        change = changes.Changes(deleted_executions=[changes.Deletion(id=1)])
+        graph.apply([changes.Commit(seq=2, changes=change)], store_id=oracle.STORE)
+        alone = graph.closure([artifact(2)], Direction.UPSTREAM, limits=Limits())
+
+    assert upstream.nodes == [artifact(2), execution(1), artifact(1)]
+    assert downstream.nodes == [artifact(3), execution(2)]
+    assert len(connected.nodes) == 5
+    assert alone.nodes == [artifact(2), execution(2), artifact(3)]
 
 
 def test_twenty_thousand_cache_hits_do_not_slow_a_walk_down() -> None:

@@ -1,15 +1,17 @@
 """Writes commits of the store into the graph's tables, all of one call in one transaction with the checkpoint.
 
 So the graph is at every moment exactly what the store was at one position, whatever is killed when. Nodes and links
-come once, and go when their node is deleted; of what can change, the graph keeps whether an execution is CACHED.
+come once, and go when their node is deleted; of what can change, the graph keeps whether an execution hands on what
+others made, as a cache hit does.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mdstore.errors import FailedPrecondition
 from mdstore.values import EventType
+from mdstore.vocabulary import HANDING_ON
 from mdstore.wire import changes, mlmd
 from mdstore_lineage.embedded import schema
 from mdstore_lineage.embedded.keys import edge_key
@@ -68,8 +70,8 @@ def _insert(connection: sqlite3.Connection, commits: Sequence[changes.Commit]) -
     # Of a node that is there, only this can change; the schema's triggers see when it does.
     connection.executemany(
         "INSERT INTO node VALUES (?, ?, ?, ?, 0) "
-        "ON CONFLICT (key) DO UPDATE SET cached = excluded.cached WHERE cached <> excluded.cached",
-        _nodes(commits),
+        "ON CONFLICT (key) DO UPDATE SET hands_on = excluded.hands_on WHERE hands_on <> excluded.hands_on",
+        _nodes(commits, _handing_on(connection)),
     )
     connection.executemany(
         "INSERT OR IGNORE INTO context VALUES (?, ?, ?)",
@@ -130,13 +132,19 @@ def _types(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, str, str]]:
                 yield type_.id, kind, type_.name
 
 
-def _nodes(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int, bool]]:
+def _handing_on(connection: sqlite3.Connection) -> frozenset[int]:
+    """The ids of execution types that output what others made."""
+    rows = connection.execute("SELECT id, name FROM type WHERE kind = 'execution'")
+    return frozenset(type_id for type_id, name in rows if name in HANDING_ON)
+
+
+def _nodes(commits: Sequence[changes.Commit], handing_on: Collection[int]) -> Iterator[tuple[int, int, int, bool]]:
     for commit in commits:
         for artifact in commit.changes.artifacts:
             yield artifact.id * 2, artifact.type_id, commit.seq, False
         for execution in commit.changes.executions:
-            is_cached = execution.last_known_state == mlmd.Execution.CACHED
-            yield execution.id * 2 + 1, execution.type_id, commit.seq, is_cached
+            hands_on = execution.last_known_state == mlmd.Execution.CACHED or execution.type_id in handing_on
+            yield execution.id * 2 + 1, execution.type_id, commit.seq, hands_on
 
 
 def _edges(commits: Sequence[changes.Commit]) -> Iterator[tuple[int, int, int, str | None, int, int]]:

@@ -26,7 +26,7 @@ from mdstore.errors import (
 )
 
 APPLICATION_ID: Final = 0x6D644C47  # "mdLG"
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 BUSY_S: Final = 5.0
 """How long a writer waits for another one; readers wait for nobody."""
@@ -53,8 +53,8 @@ TABLES: Final = (
         key INTEGER PRIMARY KEY,  -- see keys.py
         type_id INTEGER NOT NULL,
         since INTEGER NOT NULL,   -- the commit with which it came; so in all tables
-        cached INTEGER NOT NULL,  -- of an execution: whether its state is CACHED, as of the position
-        makers INTEGER NOT NULL   -- of an artifact: how many output events it has from executions that are not cached
+        hands_on INTEGER NOT NULL,  -- of an execution: whether it outputs what others made, as of the position
+        makers INTEGER NOT NULL     -- of an artifact: how many output events it has from executions that do not
     )""",
     # Clustered by target, because lineage is asked for upstream most of the time, and because the edges inside an
     # answer are found by their targets: an execution has few inputs and an artifact one producer, while a popular
@@ -75,16 +75,16 @@ TABLES: Final = (
     """
     CREATE TRIGGER output_came AFTER INSERT ON edge WHEN NEW.source & 1 BEGIN
         UPDATE node SET makers = makers + 1
-        WHERE key = NEW.target AND NOT (SELECT cached FROM node WHERE key = NEW.source);
+        WHERE key = NEW.target AND NOT (SELECT hands_on FROM node WHERE key = NEW.source);
     END""",
     """
     CREATE TRIGGER output_went AFTER DELETE ON edge WHEN OLD.source & 1 BEGIN
         UPDATE node SET makers = makers - 1
-        WHERE key = OLD.target AND NOT (SELECT cached FROM node WHERE key = OLD.source);
+        WHERE key = OLD.target AND NOT (SELECT hands_on FROM node WHERE key = OLD.source);
     END""",
     """
-    CREATE TRIGGER execution_changed AFTER UPDATE OF cached ON node BEGIN
-        UPDATE node SET makers = makers + (OLD.cached - NEW.cached) * (
+    CREATE TRIGGER execution_changed AFTER UPDATE OF hands_on ON node BEGIN
+        UPDATE node SET makers = makers + (OLD.hands_on - NEW.hands_on) * (
             SELECT count(*) FROM edge WHERE edge.source = NEW.key AND edge.target = node.key
         )
         WHERE key IN (SELECT target FROM edge WHERE source = NEW.key);

@@ -26,11 +26,11 @@ _EDGES_OUT_OF: Final = """
     FROM json_each(?) AS id CROSS JOIN edge ON edge.source = id.value"""
 _SOURCES: Final = "SELECT edge.source FROM json_each(?1) AS id CROSS JOIN edge ON edge.target = id.value"
 _TARGETS: Final = "SELECT edge.target FROM json_each(?1) AS id CROSS JOIN edge ON edge.source = id.value"
-# Not what a cached execution output and another one has made. Two lookups by key and a counter: an artifact that came
+# Not what an execution handed on and another one has made. Two lookups by key and a counter: an artifact that came
 # out of a cache ten thousand times is decided edge by edge without looking at the others.
 _COUNTS: Final = """
     (edge.source & 1 = 0
-    OR NOT (SELECT cached FROM node WHERE key = edge.source)
+    OR NOT (SELECT hands_on FROM node WHERE key = edge.source)
     OR NOT (SELECT makers FROM node WHERE key = edge.target))"""
 _EDGES_THAT_COUNT_INTO: Final = f"{_EDGES_INTO} WHERE {_COUNTS}"
 _NEXT: Final[Mapping[Direction, str]] = {
