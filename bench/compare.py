@@ -42,7 +42,7 @@ def run(
     only: Sequence[str] = (),
     processes: int = 0,
 ) -> Iterator[Sheet]:
-    """Measure; gives a sheet for each database.
+    """Measure; gives a sheet for each database and number of clients.
 
     Args:
         engines: databases, of `ENGINES`.
@@ -55,15 +55,15 @@ def run(
     """
     chosen = [call for call in CALLS if not only or any(part in call.name for part in only)]
     for engine in engines:
-        sheet = Sheet(
-            title=f"Calls, {engine}: {executions:,} executions, medians of {repeats} pairs of {seconds:g} s",
-            headings=HEADINGS,
-        )
-        load_us: list[float] = []
         with bed(engine) as place:
             for name in (OURS, F, P):
                 world.build(place, name.lower(), executions)
             for number in clients:
+                sheet = Sheet(
+                    title=f"Calls, {engine}, {number} client(s): medians of {repeats} pairs of {seconds:g} s",
+                    headings=HEADINGS,
+                )
+                load_us: list[float] = []
                 with ExitStack() as stack:
                     ours = stack.enter_context(servers.store(place, OURS, seconds=120))
                     peers = {
@@ -83,12 +83,12 @@ def run(
                         found = measure(targets, call, clients=number, repeats=repeats, seconds=seconds)
                         sheet.rows.append(_row(place, call, number, found))
                         load_us += [loaded.client_cpu_us for loaded in found[OURS].loads]
-        sheet.notes = [
-            f"Durability: {DURABILITY[engine]}.",
-            f"CPU: of the server + of the database's server. The load took {median(load_us):.0f} µs a call.",
-            _processes_note(engine, processes),
-        ]
-        yield sheet
+                sheet.notes = [
+                    f"Stores of {executions:,} executions. Durability: {DURABILITY[engine]}.",
+                    f"CPU: of the server + of the database's server. The load took {median(load_us):.0f} µs a call.",
+                    _processes_note(engine, number, processes),
+                ]
+                yield sheet
 
 
 def _row(place: Bed, call: Call, clients: int, found: dict[str, Measured]) -> list[str | Figure]:
@@ -118,9 +118,6 @@ def _count(engine: str, clients: int, given: int, *, writes: bool) -> int:
     return given or (WRITES_IN if writes else READS_IN)[engine]
 
 
-def _processes_note(engine: str, processes: int) -> str:
-    reads, writes = (_count(engine, 2, processes, writes=which) for which in (False, True))
-    return (
-        f"P is in one process. With several clients, F and 'P, several' are in {reads} when they read, in {writes} when they "
-        "write."
-    )
+def _processes_note(engine: str, clients: int, processes: int) -> str:
+    reads, writes = (_count(engine, clients, processes, writes=which) for which in (False, True))
+    return f"P is in one process; F and 'P, several' are in {reads} when they read, and in {writes} when they write."
