@@ -12,7 +12,7 @@ from mdstore.values import EventType
 from mdstore.wire import mlmd, service
 from mdstore_writer import replay
 from mdstore_writer.interpret import interpret
-from mdstore_writer.kubeflow import LauncherExecution
+from mdstore_writer.kubeflow_tasks import LauncherExecution
 from mdstore_writer.observe import Observer
 from mdstore_writer.records import Records
 from tests.contents import contents

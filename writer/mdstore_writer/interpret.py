@@ -26,7 +26,7 @@ from mdstore_writer.executions import (
     root_execution,
     state_of,
 )
-from mdstore_writer.kubeflow import NONE_KNOWN, LauncherExecution
+from mdstore_writer.kubeflow_tasks import NONE_KNOWN, LauncherExecution
 from mdstore_writer.observe import ObservedRun
 from mdstore_writer.records import (
     ArtifactRecord,

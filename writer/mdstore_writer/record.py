@@ -25,7 +25,7 @@ from mdstore.wire import mlmd, service
 from mdstore_writer import lost, quarantine, versions
 from mdstore_writer.executions import prefix
 from mdstore_writer.interpret import interpret
-from mdstore_writer.kubeflow import LauncherExecution
+from mdstore_writer.kubeflow_tasks import LauncherExecution
 from mdstore_writer.observe import ObservedRun, Observer
 from mdstore_writer.patience import PASSING
 from mdstore_writer.quarantine import Entry
