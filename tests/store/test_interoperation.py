@@ -1,6 +1,5 @@
 """One SQLite file, two programs: what the real library wrote is read and extended by ours, and the other way round."""
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from mdstore.wire import mlmd, service
 from tests.judge.library import Both, Library, library, normalised, ours
 from tests.store.log import followed, of_log, of_tables, verify
 from tests.store.requests import Requests
+from tests.store.side_by_side import rows
 from tests.store.writing import KINDS, Nodes, call, event, node, put, put_type
 
 pytestmark = pytest.mark.judge
@@ -201,27 +201,3 @@ def test_the_same_calls_leave_the_same_rows(real: Library, tmp_path: Path) -> No
     assert mine.keys() == theirs.keys()
     for table in theirs:
         assert mine[table] == theirs[table], table
-
-
-def unspaced(stored: Any) -> Any:
-    """JSON without the spaces that one of the two writes."""
-    return json.dumps(json.loads(stored), sort_keys=True) if isinstance(stored, str) and stored[:1] == "{" else stored
-
-
-TIMES = {"create_time_since_epoch", "last_update_time_since_epoch", "milliseconds_since_epoch"}
-
-
-def rows(file: Path) -> dict[str, Any]:
-    """Table -> its rows, values with their types in SQLite; without times, and of links without their own ids."""
-    database = sqlite3.connect(file)
-    try:
-        found = {}
-        for table in tables.MLMD_TABLES:
-            own = {"id"} if table.name in {"Attribution", "Association"} else set()
-            columns = [column.name for column in table.columns if column.name not in TIMES | own]
-            listed = ", ".join(f"{name}, typeof({name})" for name in columns)
-            listed_rows = database.execute(f"SELECT {listed} FROM {table.name}").fetchall()
-            found[table.name] = sorted((tuple(map(unspaced, row)) for row in listed_rows), key=repr)
-        return found
-    finally:
-        database.close()

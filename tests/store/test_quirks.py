@@ -139,6 +139,16 @@ def test_a_taken_external_id_or_context_name_on_update_already_exists(two: Two) 
     assert two.codes("PutContexts", contexts=[{"id": 2, "name": "a"}]) == ("INTERNAL", "ALREADY_EXISTS")
 
 
+def test_a_taken_external_id_of_a_context_to_be_reused_already_exists(two: Two) -> None:
+    two("PutContexts", contexts=[{"type_id": 12, "name": "a", "external_id": "e"}])
+    request = {
+        "execution": {"type_id": 11},
+        "contexts": [{"type_id": 12, "name": "b", "external_id": "e"}],
+        "options": {"reuse_context_if_already_exist": True},
+    }
+    assert two.codes("PutExecution", **request) == ("ABORTED", "ALREADY_EXISTS")
+
+
 def test_a_taken_external_id_of_a_type_of_another_kind_already_exists(two: Two) -> None:
     two("PutArtifactType", artifact_type={"name": "A", "external_id": "e"})
     again = {"name": "B", "external_id": "e"}
@@ -184,6 +194,11 @@ def test_a_nul_is_refused_and_not_cut_off(two: Two) -> None:
     assert theirs.artifacts[0].custom_properties["x"].string_value == "a"
 
 
+def test_a_text_that_is_not_utf_8_is_refused(two: Two) -> None:
+    wrong = mlmd.Artifact.FromString(b"\x10\x0a\x1a\x02\xff\xfe")
+    assert two.codes("PutArtifacts", artifacts=[wrong]) == ("OK", "INVALID_ARGUMENT")
+
+
 def test_a_message_without_type_url_is_refused(two: Two) -> None:
     wrong = artifact(custom={"x": mlmd.Value(proto_value={})})
     assert two.codes("PutArtifacts", artifacts=[wrong]) == ("OK", "INVALID_ARGUMENT")
@@ -205,6 +220,11 @@ def test_an_event_of_put_execution_needs_an_artifact_that_exists(two: Two) -> No
     pair = {"event": {"artifact_id": 99, "type": "INPUT"}}
     codes = two.codes("PutExecution", execution={"type_id": 11}, artifact_event_pairs=[pair])
     assert codes == ("OK", "INVALID_ARGUMENT")
+
+
+def test_an_edge_of_put_lineage_subgraph_needs_nodes_that_exist(two: Two) -> None:
+    edge = {"event": {"artifact_id": 99, "execution_id": 99, "type": "INPUT"}}
+    assert two.codes("PutLineageSubgraph", event_edges=[edge]) == ("OK", "INVALID_ARGUMENT")
 
 
 def test_a_pair_of_put_execution_is_not_empty(two: Two) -> None:

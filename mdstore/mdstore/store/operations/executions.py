@@ -177,6 +177,8 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
             ids.append(context.id)
         elif key in known or key in new:
             if not reuse:
+                # Its other mistakes come first, as in the library.
+                putting.check_new(CONTEXT, context, declared)
                 raise AlreadyExists(
                     f"context {context.name!r} of type {context.type_id} is there: set reuse_context_if_already_exist"
                 )

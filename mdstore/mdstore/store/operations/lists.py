@@ -36,7 +36,8 @@ _FIELDS: Final = {
     _OrderBy.LAST_UPDATE_TIME: "last_update_time_since_epoch",
     _OrderBy.ID: "id",
 }
-_WEB_SAFE: Final = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+_WEB_SAFE: Final = re.compile(r"([A-Za-z0-9_-]+={0,2})?")
+_WHITE_SPACE: Final = str.maketrans("", "", " \t\n\v\f\r")
 
 Page = tuple[list[Any], str]
 """The nodes, and the next page's token or ''."""
@@ -229,7 +230,9 @@ def _check(options: mlmd.ListOperationOptions) -> tuple[int, str, bool]:
 def _decode(options: mlmd.ListOperationOptions) -> mlmd.ListOperationNextPageToken:
     text = options.next_page_token
     try:
-        # Python's decoder leaves out what is not base64, and would take any word for the token of a first page.
+        # White space means nothing, as to the library. Python's decoder would leave out whatever else is not base64,
+        # and take any word for the token of a first page.
+        text = text.translate(_WHITE_SPACE)
         if not _WEB_SAFE.fullmatch(text):
             raise InvalidArgument("next_page_token is not one of this service's")
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
