@@ -1,17 +1,19 @@
 """Whatever bytes come, the server answers in time, says whose mistake it was, and goes on.
 
-`MDSTORE_FUZZ_S` is for how long each of the three goes on, `MDSTORE_FUZZ_SEED` does the same again.
+`MDSTORE_FUZZ_S` is for how long each of the tests goes on, `MDSTORE_FUZZ_SEED` does the same again.
 """
 
 import base64
+import gzip
 import os
-import random
 import socket
 import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,14 @@ import grpc
 import httpx
 import pytest
 
-from mdstore.client.remote import SERVICE_FILES
-from mdstore.wire import methods
 from tests.needs import STRICT
+from tests.server.fuzzing import MLMD, SEED, Fuzzer, recorded
 from tests.server.process import Process, started
 from tests.server.web import framed, post
 
-SECONDS = float(os.environ.get("MDSTORE_FUZZ_S") or (30 if STRICT else 5))
-SEED = int(os.environ.get("MDSTORE_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
+SECONDS = float(os.environ.get("MDSTORE_FUZZ_S") or (20 if STRICT else 4))
+LEAST = 100
+"""So many in any case, on a machine that has other things to do."""
 ALLOWED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -40,100 +42,6 @@ ALLOWED = {
 }
 BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
-INTEGERS = (0, 1, 2, 3, 10, 20, 100, 101, -1, -(2**31), 2**31 - 1, -(2**63), 2**63 - 1)
-TEXTS = (
-    "", "a", "n", "type", "mlmd.Dataset", "a\x00b", "ä\u0301", "\U0001f600", "\ufffe", "x" * 1000, "%_'\"\\;--", "{}",
-    "type = 'a'", "id = 1 AND (", "properties.p.int_value > 3", "1.0", "artifacts", "custom_properties", "AAAA",
-)  # fmt: skip
-DOUBLES = (0.0, -1.5, float("nan"), float("inf"), 1e308, 5e-324)
-
-
-class Fuzzer:
-    """Makes messages that are almost right, and spoils some."""
-
-    def __init__(self, name: str) -> None:
-        self.random = random.Random(f"{SEED} {name}")
-        self.methods = [found for file in SERVICE_FILES for found in methods(file)]
-
-    def call(self) -> tuple[str, bytes, bool]:
-        """A method's path, the bytes of a request, and whether it streams."""
-        path, request, _, streams = self.random.choice(self.methods)
-        message = request()
-        self.fill(message, 4)
-        body: bytes = message.SerializeToString()
-        return path, self.spoil(body) if self.random.random() < 0.4 else body, streams
-
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Headers that the server reads, with values that it may not like."""
-        if self.random.random() < 0.7:
-            return ()
-        names = ("idempotency-key", "traceparent", "x-retry-attempt", "x-retry-attempty")
-        values = ("", "1", "-1", "1.5", "k" * 300, "9" * 5000, "00-0-0-0", "%00", "~")
-        return ((self.random.choice(names), self.random.choice(values)),)
-
-    def fill(self, message: Any, depth: int) -> None:
-        for field in message.DESCRIPTOR.fields:
-            if self.random.random() < 0.5:
-                continue
-            into = getattr(message, field.name)
-            is_message = field.message_type is not None
-            if is_message and depth == 0:
-                continue
-            if is_message and field.message_type.GetOptions().map_entry:
-                key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
-                for _ in range(self.random.randrange(3)):
-                    if value.message_type is not None:
-                        self.fill(into[self.value(key)], depth - 1)
-                    else:
-                        into[self.value(key)] = self.value(value)
-            elif hasattr(into, "append") or hasattr(into, "add"):
-                for _ in range(self.random.randrange(4)):
-                    if is_message:
-                        self.fill(into.add(), depth - 1)
-                    else:
-                        into.append(self.value(field))
-            elif is_message:
-                into.SetInParent()
-                self.fill(into, depth - 1)
-            else:
-                setattr(message, field.name, self.value(field))
-
-    def value(self, field: Any) -> Any:
-        match field.cpp_type:
-            case field.CPPTYPE_STRING if field.type == field.TYPE_BYTES:
-                return self.random.randbytes(self.random.randrange(20))
-            case field.CPPTYPE_STRING:
-                return self.random.choice(TEXTS)
-            case field.CPPTYPE_BOOL:
-                return self.random.random() < 0.5
-            case field.CPPTYPE_ENUM:
-                return self.random.choice(field.enum_type.values).number
-            case field.CPPTYPE_DOUBLE | field.CPPTYPE_FLOAT:
-                return self.random.choice(DOUBLES)
-            case field.CPPTYPE_INT32:
-                return self.random.choice([number for number in INTEGERS if abs(number) < 2**31])
-            case field.CPPTYPE_UINT32 | field.CPPTYPE_UINT64:
-                return self.random.choice((0, 1, 100, 2**32 - 1))
-        return self.random.choice(INTEGERS)
-
-    def spoil(self, body: bytes) -> bytes:
-        spoiled = bytearray(body)
-        for _ in range(self.random.randrange(1, 4)):
-            at = self.random.randrange(len(spoiled) + 1)
-            match self.random.randrange(5):
-                case 0:
-                    spoiled[at:at] = self.random.randbytes(self.random.randrange(1, 9))
-                case 1:
-                    del spoiled[at:]
-                case 2:
-                    spoiled[at : at + 1] = bytes((self.random.randrange(256),))
-                case 3:
-                    spoiled += spoiled[at:]
-                case 4:
-                    # A text that is not UTF-8, as long as it was.
-                    spoiled = bytearray(byte if byte < 0x61 else byte | 0x80 for byte in spoiled)
-        return bytes(spoiled[:100_000])
-
 
 @pytest.fixture
 def fuzzed(tmp_path: Path) -> Iterator[Process]:
@@ -143,6 +51,10 @@ def fuzzed(tmp_path: Path) -> Iterator[Process]:
         "--http-port", "0",
     ]  # fmt: skip
     with started(command, tmp_path, os.environ | {"MDSTORE_LOG_FORMAT": "json"}) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            # So that the ids of real requests are those of something.
+            for path, body in islice(recorded("kfp-2.17.0"), 300):
+                channel.unary_unary(path).future(body, timeout=10).code()
         yield server
         said = f"seed {SEED}\n{server.said()[-5000:]}"
         assert server.process.poll() is None, said
@@ -156,7 +68,7 @@ def fuzzed(tmp_path: Path) -> Iterator[Process]:
 def until_the_end() -> Iterator[int]:
     end = time.monotonic() + SECONDS
     count = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or count < LEAST:
         yield count
         count += 1
 
@@ -176,7 +88,10 @@ def test_messages_over_grpc(fuzzed: Process) -> None:
                 except grpc.RpcError:
                     assert stream.code() in ALLOWED | {grpc.StatusCode.DEADLINE_EXCEEDED}, (SEED, path, body)
                 continue
-            future = channel.unary_unary(path).future(body, timeout=10, metadata=fuzzer.metadata())
+            compression = fuzzer.random.choice((None, None, None, grpc.Compression.Gzip, grpc.Compression.Deflate))
+            future = channel.unary_unary(path).future(
+                body, timeout=10, metadata=fuzzer.metadata(), compression=compression
+            )
             code = future.code()
             codes[code] += 1
             assert code in ALLOWED, (SEED, path, body, code, future.details())
@@ -208,11 +123,136 @@ def test_frames_over_grpc_web(fuzzed: Process) -> None:
     assert len(codes) >= 4, codes
 
 
+def answers(server: Process) -> None:
+    """Whatever was sent before, somebody else's calls are answered."""
+    with grpc.insecure_channel(server.address) as channel:
+        channel.unary_unary(f"{MLMD}GetArtifactTypes")(b"", timeout=10)
+    assert httpx.get(f"{server.http}/healthz", timeout=10).status_code == 200
+
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END_STREAM, END_HEADERS = 1, 4
 
 
-def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def http2_frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def text(of: bytes) -> bytes:
+    """A text of HPACK: its length, in seven bits and as many more bytes as it needs, and itself."""
+    if len(of) < 127:
+        return bytes((len(of),)) + of
+    length, more = len(of) - 127, bytearray((127,))
+    while length >= 128:
+        more.append(length % 128 + 128)
+        length //= 128
+    more.append(length)
+    return bytes(more) + of
+
+
+def hpack(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A block of headers, each as it is."""
+    return b"".join(b"\0" + text(name) + text(value) for name, value in headers)
+
+
+def http2_call(fuzzer: Fuzzer, stream: int) -> bytes:
+    """The frames of one call that may be wrong in any way that a client's may be."""
+    made = fuzzer.random
+    path, body, _ = fuzzer.call()
+    headers = [
+        (b":method", made.choice((b"POST",) * 8 + (b"GET", b"", b"PUT"))),
+        (b":scheme", made.choice((b"http", b"http", b"https", b""))),
+        (b":path", made.choice((path.encode(),) * 6 + (b"/", b"", b"/a/b/c", path.encode()[:-1], b"*" * 5000))),
+        (b":authority", b"a"),
+        (b"content-type", made.choice((b"application/grpc",) * 4 + (b"application/grpc+proto", b"text/html", b""))),
+        (b"te", made.choice((b"trailers",) * 4 + (b"", b"gzip"))),
+    ]
+    for _ in range(made.randrange(3)):
+        if made.random() < 0.3:
+            headers.pop(made.randrange(len(headers)))
+        else:
+            headers.append(
+                made.choice(
+                    (
+                        (b"grpc-timeout", made.choice((b"1S", b"0n", b"-1S", b"99999999H", b"x", b""))),
+                        (b"grpc-encoding", made.choice((b"gzip", b"identity", b"deflate", b"none", b""))),
+                        (b"x", b"y" * made.choice((0, 100, 10_000, 100_000))),
+                        (b"binary-bin", made.choice((b"AAAA", b"!!!!", b"A"))),
+                        (b"Upper", b"case"),
+                        (made.randbytes(4), made.randbytes(4)),
+                        (b"content-length", made.choice((b"0", b"-1", b"9" * 30))),
+                    )
+                )
+            )
+    block = hpack(headers)
+    if made.random() < 0.1:
+        block = fuzzer.spoil(block)
+    parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)] or [b""]
+    frames = [
+        http2_frame(HEADERS if number == 0 else CONTINUATION, END_HEADERS * (number == len(parts) - 1), stream, part)
+        for number, part in enumerate(parts)
+    ]
+    if made.random() < 0.2:
+        body = made.choice((gzip.compress(body), gzip.compress(bytes(10_000_000)), made.randbytes(20)))
+        content = b"\1" + struct.pack(">I", len(body)) + body
+    else:
+        said = made.choice((len(body),) * 6 + (0, len(body) + 1, 2**32 - 1))
+        content = made.choice((b"\0",) * 8 + (b"\2", b"\xff")) + struct.pack(">I", said) + body
+    cut = made.randrange(len(content) + 1)
+    pieces = [content] if made.random() < 0.6 else [content[:cut], content[cut:]]
+    # Some never say that this was all.
+    ends = END_STREAM if made.random() < 0.8 else 0
+    frames += [
+        http2_frame(DATA, ends if number == len(pieces) - 1 else 0, stream, piece[:16_000])
+        for number, piece in enumerate(pieces)
+    ]
+    if made.random() < 0.3:
+        frames.insert(
+            made.randrange(len(frames) + 1),
+            made.choice(
+                (
+                    http2_frame(RST, 0, stream, struct.pack(">I", made.randrange(15))),
+                    http2_frame(WINDOW, 0, made.choice((0, stream)), struct.pack(">I", made.choice((0, 2**31 - 1)))),
+                    http2_frame(SETTINGS, 0, 0, struct.pack(">HI", 4, made.choice((0, 1, 2**31 - 1, 2**32 - 1)))),
+                    http2_frame(SETTINGS, 0, 0, struct.pack(">HI", made.randrange(8), made.randrange(2**32))),
+                    http2_frame(PING, 0, 0, made.randbytes(made.choice((7, 8)))),
+                    http2_frame(GOAWAY, 0, 0, made.randbytes(8)),
+                    http2_frame(made.randrange(12), made.randrange(256), stream, made.randbytes(made.randrange(30))),
+                )
+            ),
+        )
+    return b"".join(frames)
+
+
+def http1_call(fuzzer: Fuzzer) -> bytes:
+    """A grpc-web request whose head may be wrong in any way."""
+    made = fuzzer.random
+    path, body, _ = fuzzer.call()
+    body = made.choice((b"\0", b"\0", b"\1", b"\x80")) + struct.pack(">I", len(body)) + body
+    headers = [
+        b"host: a",
+        b"content-type: " + made.choice((b"application/grpc-web",) * 4 + (b"application/grpc-web-text", b"a/b", b"")),
+    ]
+    if made.random() < 0.2:
+        headers.append(b"transfer-encoding: chunked")
+        body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:3], body[3:]) if part) + b"0\r\n\r\n"
+    else:
+        # Fewer than there are, or more, which never come.
+        headers.append(b"content-length: %d" % made.choice((len(body),) * 4 + (0, len(body) + 1, 2**40)))
+    odd = (
+        b"x: " + b"y" * made.choice((1, 10_000, 100_000)),
+        b"grpc-timeout: " + made.choice((b"0n", b"x", b"1S")),
+        b"content-encoding: gzip",
+        b"expect: 100-continue",
+        b"connection: close",
+        b"origin: null",
+        b"x-retry-attempt: 1",
+        b"\xff: \xff",
+    )
+    headers += made.sample(odd, made.randrange(3))
+    line = b"%s %s HTTP/1.1" % (made.choice((b"POST",) * 6 + (b"GET", b"OPTIONS", b"HEAD", b"X")), path.encode())
+    return b"\r\n".join([line, *headers, b"", body])
 
 
 def test_raw_bytes_on_both_ports(fuzzed: Process) -> None:
@@ -220,28 +260,65 @@ def test_raw_bytes_on_both_ports(fuzzed: Process) -> None:
     made = fuzzer.random
     assert fuzzed.http is not None
     ports = [int(address.rpartition(":")[2]) for address in (fuzzed.address, fuzzed.http)]
-    for _ in until_the_end():
-        kinds = [
-            http2_frame(made.randrange(12), made.randrange(256), made.choice((0, 1, 3, 2**31 - 1)), made.randbytes(n))
-            for n in (0, made.randrange(64), made.randrange(64))
-        ]
-        path, body, _streams = fuzzer.call()
-        headers = f"host: a\r\ncontent-type: application/grpc-web\r\ncontent-length: {len(body)}"
-        request = f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode()
-        content = made.choice(
+    left_open: list[socket.socket] = []
+    for number in until_the_end():
+        settings = http2_frame(SETTINGS, 0, 0)
+        calls = b"".join(http2_call(fuzzer, 2 * n + 1) for n in range(made.randrange(1, 5)))
+        port, content = made.choice(
             (
-                made.randbytes(made.randrange(1, 200)),
-                PREFACE + b"".join(kinds),
-                PREFACE + http2_frame(4, 0, 0, b"") + b"".join(kinds),
-                fuzzer.spoil(PREFACE + http2_frame(4, 0, 0, b"")),
-                request + body,
-                fuzzer.spoil(request + body),
+                (made.choice(ports), made.randbytes(made.randrange(1, 200))),
+                (made.choice(ports), fuzzer.spoil(PREFACE + settings)),
+                (ports[0], PREFACE + settings + calls),
+                (ports[0], PREFACE + settings + calls),
+                (ports[0], PREFACE + settings + fuzzer.spoil(calls)),
+                (ports[1], http1_call(fuzzer)),
+                (ports[1], http1_call(fuzzer) + http1_call(fuzzer)),
+                (ports[1], fuzzer.spoil(http1_call(fuzzer))),
             )
         )
-        with socket.create_connection(("127.0.0.1", made.choice(ports)), timeout=5) as connection:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        with suppress(ConnectionError):
             connection.sendall(content)
-            connection.settimeout(0.02)
-            try:
-                connection.recv(1000)
-            except (TimeoutError, ConnectionError):
-                continue
+            if made.random() < 0.3:
+                connection.shutdown(socket.SHUT_WR)
+        if made.random() < 0.2 and len(left_open) < 200:
+            # It neither reads what comes nor goes away.
+            left_open.append(connection)
+            continue
+        connection.settimeout(0.02)
+        with suppress(TimeoutError, ConnectionError):
+            while connection.recv(10_000):
+                pass
+        connection.close()
+        if number % 50 == 49:
+            answers(fuzzed)
+    answers(fuzzed)
+    for connection in left_open:
+        connection.close()
+
+
+def test_who_reads_slowly_or_not_at_all_keeps_nobody_waiting(fuzzed: Process) -> None:
+    fuzzer = Fuzzer("slow")
+    made = fuzzer.random
+    streaming = [path for path, _, _, streams in fuzzer.methods if streams]
+    options = [("grpc.http2.lookahead_bytes", 1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(fuzzed.address, options=options) as channel:
+        unread: list[Any] = []
+        for number in until_the_end():
+            path = made.choice((*streaming, f"{MLMD}GetExecutions", f"{MLMD}GetArtifacts"))
+            stream = channel.unary_stream(path)(b"", timeout=30)
+            with suppress(StopIteration, grpc.RpcError):
+                for _ in range(made.randrange(2)):
+                    next(stream)
+            unread.append(stream)
+            if made.random() < 0.5:
+                unread.pop(made.randrange(len(unread))).cancel()
+            if len(unread) > 100:
+                for stream in unread:
+                    stream.cancel()
+                unread.clear()
+            if number % 50 == 49:
+                answers(fuzzed)
+        for stream in unread:
+            stream.cancel()
+    answers(fuzzed)

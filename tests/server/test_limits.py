@@ -1,10 +1,12 @@
 """Limits, deadlines and cancellations: one client does not starve the rest, and nobody works for who is gone."""
 
 import json
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,6 +22,8 @@ from mdstore.store.store import Store
 from mdstore.wire import changes, mlmd, service
 from tests.server.served import Server, running
 from tests.server.web import SERVICE, call, framed
+from tests.store import writing
+from tests.store.log import verified
 
 FOLLOW = "/mdstore.v1.ChangeFeed/Follow"
 
@@ -42,7 +46,14 @@ def type_names(channel: grpc.Channel) -> set[str]:
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
     """Another process writes for so long: nothing of ours gets to the disk inside the block."""
-    connection = sqlite3.connect(str(store.database.engine.url.database), isolation_level=None)
+    with locked_file(str(store.database.engine.url.database)):
+        yield
+
+
+@contextmanager
+def locked_file(database: str | Path) -> Iterator[None]:
+    """The same for the file of a store."""
+    connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -149,6 +160,53 @@ def test_a_write_that_has_begun_is_finished(store: Store) -> None:
         while type_names(channel) != {"begun"}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_writes_that_are_given_up_at_any_moment_are_done_wholly_or_not_at_all(store: Store) -> None:
+    chance = random.Random(7)
+    with serving(store) as (server, channel), mdstore.connect(f"grpc://{server.grpc}") as client:
+        types = {kind: writing.put_type(client, kind) for kind in writing.KINDS}
+        put = channel.unary_unary(f"{SERVICE}PutExecution")
+        futures = {}
+        for number in range(600):
+            name = f"n{number}"
+            pairs = [
+                {
+                    "artifact": writing.node("artifact", type_id=types["artifact"], name=f"{name}/{n}"),
+                    "event": {"type": mlmd.Event.OUTPUT},
+                }
+                for n in range(3)
+            ]
+            request = writing.message(
+                service.PutExecutionRequest,
+                execution=writing.node("execution", type_id=types["execution"], name=name),
+                artifact_event_pairs=pairs,
+                contexts=[writing.node("context", type_id=types["context"], name="shared")],
+                options={"reuse_context_if_already_exist": True},
+            )
+            timeout = chance.choice((None, 0.001, 0.005, 0.02, 0.1))
+            futures[name] = put.future(request.SerializeToString(), timeout=timeout)
+            if chance.random() < 0.3:
+                time.sleep(chance.random() * 0.004)
+                futures[chance.choice(list(futures))].cancel()
+        codes = {name: code_of(future) for name, future in futures.items()}
+        assert set(codes.values()) <= {
+            grpc.StatusCode.OK,
+            grpc.StatusCode.CANCELLED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        }
+        # What comes later is not hurt, and comes after all that was begun.
+        writing.put(client, "execution", writing.node("execution", type_id=types["execution"], name="last"))
+        executions = {found.name: found.id for found in writing.get_all(client, "execution").executions}
+        artifacts = {found.name: found.id for found in writing.get_all(client, "artifact").artifacts}
+        there = executions.keys() - {"last"}
+        assert {name for name, code in codes.items() if code is grpc.StatusCode.OK} <= there
+        assert there < codes.keys(), "nothing was given up in time"
+        assert artifacts.keys() == {f"{name}/{n}" for name in there for n in range(3)}
+        for name in there:
+            events = writing.events_of(client, "execution", executions[name])
+            assert sorted(event.artifact_id for event in events) == sorted(artifacts[f"{name}/{n}"] for n in range(3))
+    verified(str(store.database.engine.url))
 
 
 def test_reads_that_nobody_waits_for_leave_their_threads_to_others(large: Store) -> None:

@@ -1,5 +1,6 @@
 """The server stops as an orchestrator wants it: what was accepted is finished, what comes is told to go elsewhere."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mdstore.server.serving import Plan
 from mdstore.store.store import Store
 from mdstore.wire import changes, mlmd, service
+from tests.server.process import started
 from tests.server.served import running
-from tests.server.test_limits import FOLLOW, code_of, locked, put_type
+from tests.server.test_limits import FOLLOW, code_of, locked, locked_file, put_type
 from tests.server.web import SERVICE, call
 
 
@@ -148,6 +150,33 @@ def test_a_process_that_is_terminated_under_load_ends_well(tmp_path: Path) -> No
     load.join()
     assert load.codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     assert load.acknowledged <= names_in(str(database))
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_process_that_is_terminated_again_still_finishes_what_it_accepted(
+    tmp_path: Path, second: signal.Signals
+) -> None:
+    database = tmp_path / "metadata.db"
+    command = [sys.executable, "-m", "mdstore", "serve", "--database", f"sqlite:///{database}", "--grpc-port", "0"]
+    with started(command, tmp_path, os.environ) as server, grpc.insecure_channel(server.address) as channel:
+        put = channel.unary_unary(f"{SERVICE}PutContextType")
+        put(put_type("first"))
+        with locked_file(database):
+            accepted = put.future(put_type("accepted"))
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + 10
+            while '"stopping"' not in server.said():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            for _ in range(3):
+                server.process.send_signal(second)
+                time.sleep(0.1)
+            assert server.process.poll() is None
+        assert code_of(accepted) is grpc.StatusCode.OK
+        assert server.process.wait(15) == 0
+        assert "Traceback" not in server.said()
+    assert names_in(str(database)) == {"first", "accepted"}
 
 
 def port_in(line: str) -> str:

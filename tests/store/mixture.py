@@ -13,15 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
 from mdstore.client.client import Client
 from mdstore.wire import ingestion, mlmd, nodes, service
-from tests.store.writing import KINDS, node, properties, put_type
-
-T = TypeVar("T")
+from tests.store.writing import KINDS, message, node, properties, put_type
 
 OUTPUTS = 3
 STATES = (mlmd.Execution.RUNNING, mlmd.Execution.COMPLETE)
@@ -40,11 +38,6 @@ PATHS: dict[type, tuple[str, Any]] = {
     ingestion.IngestRequest: ("/mdstore.v1.Ingestion/Ingest", ingestion.IngestResponse),
     nodes.DeleteNodesRequest: ("/mdstore.v1.Nodes/DeleteNodes", nodes.DeleteNodesResponse),
 }
-
-
-def message(of: Callable[..., T], **fields: Any) -> T:
-    """A message from dicts, which the stubs' constructors do not know."""
-    return of(**fields)
 
 
 class Manner(Enum):

@@ -1,14 +1,21 @@
 """Short ways to write and read a few nodes: each takes a client and says what it leaves out."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from mdstore.client.client import Client
 from mdstore.wire import mlmd, service
 
+T = TypeVar("T")
+
 KINDS = ("artifact", "execution", "context")
 _LETTERS = {"artifact": "Artifact", "execution": "Execution", "context": "Context"}
 STATE = {"artifact": "state", "execution": "last_known_state"}
+
+
+def message(of: Callable[..., T], **fields: Any) -> T:
+    """A message from dicts, which the stubs' constructors do not know."""
+    return of(**fields)
 
 
 def value(of: Any) -> mlmd.Value:
