@@ -1,8 +1,8 @@
 """Answers calls, whatever transport they came by: what is allowed in, which thread does the work, how errors are said.
 
-Point reads are answered on the event loop itself, where they are over sooner than a thread would be woken; what may
-take long goes to a small pool, where clients take turns; writes go to the store's one writer. This module alone
-decides that.
+Point reads and pages are answered on the event loop itself, where they are over sooner than a thread would be woken;
+what may take long goes to a small pool, where clients take turns; writes go to the store's one writer. This module
+alone decides that.
 
 A caller that goes away, or whose deadline passes, takes its read along, and its write while that still waits for its
 turn. A write whose turn has come is finished.
@@ -57,7 +57,7 @@ SIDE_THREADS: Final = 2
 INLINE_BYTES: Final = 16 * 1024
 """A point read with a larger request asks for so much that the others should not wait for it."""
 INLINE_S: Final = 0.02
-"""A point read that takes longer is begun anew on a thread."""
+"""A point read or a page that takes longer is begun anew on a thread."""
 PARSE_BYTES: Final = 1024 * 1024
 """A larger request is parsed on a thread."""
 QUIET_S: Final = 0.1
@@ -236,7 +236,7 @@ class Dispatcher:
             request = await self._parse(method, body)
         else:
             request = _parse(method, body)
-            if rpc.mode is Mode.POINT and self._time_limit is not None:
+            if self._time_limit is not None and _is_short(rpc, request):
                 try:
                     return self._point(rpc, request, self._time_limit)
                 except Cancelled:
@@ -367,6 +367,14 @@ def _call(caller: Caller) -> Call:
     attempt = caller.header("x-retry-attempt") or caller.header("x-retry-attempty")
     number = int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0
     return Call(idempotency_key=caller.header("idempotency-key"), attempt=number)
+
+
+def _is_short(rpc: Rpc, request: Any) -> bool:
+    """Whether a read looks as if it were soon over."""
+    if rpc.mode is not Mode.LIST:
+        return rpc.mode is Mode.POINT
+    # A filter in a context is how Kubeflow Pipelines asks for the tasks of a run; others may have to look at all nodes.
+    return request.HasField("options") and (not request.options.filter_query or hasattr(request, "context_id"))
 
 
 def _parse(method: Method, body: bytes) -> Any:

@@ -41,6 +41,8 @@ class Mode(Enum):
     """On the writer, in its transaction."""
     POINT = "point"
     """A read that is over in well under a millisecond."""
+    LIST = "list"
+    """The same where `options` ask for a page, else a read of everything."""
     SCAN = "scan"
     """A read that may take long."""
 
@@ -206,18 +208,18 @@ def _table() -> Mapping[str, Rpc]:
         letters = _LETTERS[kind]
         add(f"Put{letters}Type", _put_type, Mode.WRITE, kind)
         add(f"Get{letters}Type", _get_type, Mode.POINT, kind)
-        add(f"Get{letters}Types", _get_types, Mode.SCAN, kind)
+        add(f"Get{letters}Types", _get_types, Mode.POINT, kind)
         add(f"Get{letters}TypesByID", _get_types_by_id, Mode.POINT, kind)
         add(f"Get{letters}TypesByExternalIds", _get_types_by_external_ids, Mode.POINT, kind)
         add(f"Put{letters}s", _put_nodes, Mode.WRITE, kind, foresee=ahead.for_nodes(kind))
-        add(f"Get{letters}s", _get_nodes, Mode.SCAN, kind)
+        add(f"Get{letters}s", _get_nodes, Mode.LIST, kind)
         add(f"Get{letters}sByID", _get_nodes_by_id, Mode.POINT, kind)
-        add(f"Get{letters}sByType", _get_nodes_by_type, Mode.SCAN, kind)
+        add(f"Get{letters}sByType", _get_nodes_by_type, Mode.LIST, kind)
         add(f"Get{letters}ByTypeAndName", _get_node_by_type_and_name, Mode.POINT, kind)
         add(f"Get{letters}sByExternalIds", _get_nodes_by_external_ids, Mode.POINT, kind)
     for kind in (ARTIFACT, EXECUTION):
         letters = _LETTERS[kind]
-        add(f"Get{letters}sByContext", _get_nodes_by_context, Mode.SCAN, kind)
+        add(f"Get{letters}sByContext", _get_nodes_by_context, Mode.LIST, kind)
         add(f"GetContextsBy{letters}", _get_contexts_by_node, Mode.POINT, kind)
         add(f"GetEventsBy{letters}IDs", _get_events, Mode.POINT, kind)
     add("GetArtifactsByURI", _get_artifacts_by_uri, Mode.POINT)
