@@ -8,12 +8,14 @@ import argparse
 import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from tests.cluster import driver
 from tests.databases.servers import mariadb_program, postgresql_programs
+from tests.server.room import IN_NAMESPACES
 
 STRICT: Final = os.environ.get("MDSTORE_TEST_STRICT") == "1"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdstore"
@@ -46,6 +48,14 @@ def _no_mariadb() -> str | None:
     return None if mariadb_program() else "MariaDB's server programs are not installed"
 
 
+def _no_namespaces() -> str | None:
+    try:
+        subprocess.run((*IN_NAMESPACES, "true"), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "this system lets nobody mount in namespaces of their own"
+    return None
+
+
 def _no_registry() -> str | None:
     return None if STRICT else "asks the package index, so only in the strict form"
 
@@ -56,6 +66,7 @@ NEEDS: Final[Mapping[str, Callable[[], str | None]]] = {
     "browser": _no_browser,
     "postgresql": _no_postgresql,
     "mariadb": _no_mariadb,
+    "namespaces": _no_namespaces,
     "registry": _no_registry,
 }
 """Marker → why what it stands for is missing here, or None when it is there."""

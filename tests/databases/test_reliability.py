@@ -184,6 +184,7 @@ def test_a_database_that_goes_away_is_unavailable_and_used_again_when_it_is_back
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_with_one_of_two_servers_killed_the_other_goes_on(server: Server, url: str) -> None:
     """Whoever lost an answer asks the other server, which knows whether the first has done it."""
     ports = [free_port(), free_port()]

@@ -31,7 +31,7 @@ def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr, cwd=folder, env=dict(environment))
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while b'"serving"' not in log.read_bytes():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+IN_NAMESPACES = ("unshare", "--map-root-user", "--mount")
+"""Runs a command that may mount, for itself alone."""
 _BLOCK = 64 * 1024
 
 
@@ -51,7 +53,7 @@ class SmallDisk:
 def small_disk(folder: Path, *, size_kb: int) -> Iterator[SmallDisk]:
     """A disk of this size, until the end of the block."""
     mounting = f'mount -t tmpfs -o size={size_kb}k none "$1" && echo ready && exec sleep 600'
-    holding: Sequence[str] = ("unshare", "--map-root-user", "--mount", "sh", "-c", mounting, "sh", str(folder))
+    holding: Sequence[str] = (*IN_NAMESPACES, "sh", "-c", mounting, "sh", str(folder))
     with subprocess.Popen(holding, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None

@@ -19,6 +19,8 @@ from tests.server.test_limits import FOLLOW, code_of
 from tests.server.web import SERVICE
 from tests.store.log import verified
 
+pytestmark = pytest.mark.namespaces
+
 OK, FULL = grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

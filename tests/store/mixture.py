@@ -113,7 +113,7 @@ class Clients:
             self._is_open = True
             self._changed.notify_all()
 
-    def wait_for_progress(self, executions: int = 10, *, seconds: float = 60) -> None:
+    def wait_for_progress(self, executions: int = 10, *, seconds: float = 150) -> None:
         """Until so many more executions are acknowledged than now."""
         wanted, until = self.acknowledged() + executions, time.monotonic() + seconds
         while self.acknowledged() < wanted:

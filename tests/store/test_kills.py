@@ -18,7 +18,7 @@ from tests.store.writing import call
 from tests.up.processes import Running
 from tests.up.processes import mdstore as command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 KILLS = 10
 """In each of `ROUNDS`."""
@@ -45,7 +45,7 @@ def said_by(server: Running) -> Iterator[None]:
 
 
 def wait_until_ready(server: Running, port: int) -> None:
-    server.wait_for(rf"127\.0\.0\.1:{port}")
+    server.wait_for(rf"127\.0\.0\.1:{port}", seconds=90)
 
 
 @pytest.fixture(params=ENGINES)
