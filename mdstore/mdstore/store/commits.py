@@ -59,6 +59,9 @@ MOST_CAREFUL: Final = 6
 ATTEMPTS: Final = 5
 """How often a request is tried whose transaction lost against another program's."""
 
+RETRY_S: Final = 5.0
+"""A transaction that lost after so long waited for a lock, and all that is queued with it: it is not tried again."""
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
@@ -210,7 +213,7 @@ class Committer:
                 for job in group:
                     self._commit([job])
                 return
-            elif attempt < ATTEMPTS:
+            elif attempt < ATTEMPTS and time.perf_counter() - began < RETRY_S:
                 time.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 (no secret)
                 self._commit(group, attempt + 1)
                 return
@@ -378,7 +381,7 @@ class Committer:
         except dialect.errors as error:
             raise _NothingDone(dialect.error(error), retry=True) from error
         except MetadataError as error:
-            if not alone and isinstance(error.__cause__, dialect.errors):
+            if isinstance(error.__cause__, dialect.errors) and (not alone or isinstance(error, Aborted | Unavailable)):
                 raise _NothingDone(error, retry=True) from error
             raise
 

@@ -133,8 +133,8 @@ def read(tx: Transaction, needs: Needs, *, requests: int) -> None:
 
             ask(
                 learn_nodes,
-                (nodes.nodes_by_ids(kind), {"ids": values(ids)}),
-                (nodes.properties_by_ids(kind), {"ids": values(ids)}),
+                (nodes.locked_by_ids(kind), {"ids": values(ids)}),
+                (nodes.locked_properties_by_ids(kind), {"ids": values(ids)}),
             )
         # Where types are asked for anyway, they are these ones most of the time.
         if (ids := needs.types_of[kind]) and not needs.types:

@@ -226,7 +226,7 @@ def _merge_all(
     if not records:
         return []
     there = {found for record in records if (found := resolver.find(record.key)) is not None}
-    stored = {node.id: node for node in nodes.by_ids(tx, kind, there)}
+    stored = {node.id: node for node in nodes.locked(tx, kind, there)}
     merged: dict[int, Any] = {}
     new: list[Any] = []
     # A node that is created here has no id before all are known: it is called by its place, below zero.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import Select, and_, bindparam, select
 
 from mdstore.errors import InvalidArgument, NotFound
 from mdstore.store import tables
@@ -58,6 +58,35 @@ def nodes_by_ids(kind: Kind) -> Statement:
 
 
 @cache
+def locked_by_ids(kind: Kind) -> Statement:
+    """The same, of nodes that are to be updated: nobody else changes them until the transaction ends.
+
+    Of ours only one writes at a time; this is for other programs on the same database. On MySQL as the library locks
+    what it reads: of two who want to update one node, one is told so by a deadlock.
+    """
+    return Statement(
+        lambda: _locked(
+            select(*columns(kind))
+            .select_from(kind.table.join(tables.TYPE, _TYPE.id == kind.table.c.type_id))
+            .where(OneOf(kind.table.c.id, "ids"))
+            .order_by(kind.table.c.id),
+            f"FOR NO KEY UPDATE OF {kind.table.name}",
+        )
+    )
+
+
+@cache
+def locked_properties_by_ids(kind: Kind) -> Statement:
+    """As `properties_by_ids`: they go with `locked_by_ids`, and are as of now, not of the transaction's beginning."""
+    return Statement(lambda: _locked(_properties(kind), ""))
+
+
+def _locked(query: Select[Any], on_postgresql: str) -> Select[Any]:
+    found = query.suffix_with("LOCK IN SHARE MODE", dialect="mysql")
+    return found.suffix_with(on_postgresql, dialect="postgresql") if on_postgresql else found
+
+
+@cache
 def _by_external_ids(kind: Kind) -> Statement:
     return read_statement(kind, lambda: OneOf(kind.table.c.external_id, "external_ids"))
 
@@ -78,12 +107,14 @@ def _by_type_and_name(kind: Kind) -> Statement:
 @cache
 def properties_by_ids(kind: Kind) -> Statement:
     """A query for the properties of the nodes of these `ids`, for `messages`."""
+    return Statement(lambda: _properties(kind))
+
+
+def _properties(kind: Kind) -> Select[Any]:
     table = kind.property_table.c
-    return Statement(
-        lambda: select(
-            table[kind.owner], table.name, table.is_custom_property, *(table[name] for name in VALUE_COLUMNS)
-        ).where(OneOf(table[kind.owner], "ids"))
-    )
+    return select(
+        table[kind.owner], table.name, table.is_custom_property, *(table[name] for name in VALUE_COLUMNS)
+    ).where(OneOf(table[kind.owner], "ids"))
 
 
 _BY_URIS: Final = read_statement(ARTIFACT, lambda: OneOf(ARTIFACT.table.c.uri, "uris"))
@@ -127,6 +158,15 @@ def _without_properties(kind: Kind, rows: Iterable[Sequence[Any]]) -> dict[int, 
         if kind.has_uri:
             node.uri = row[8] or ""
     return found
+
+
+def locked(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:
+    """The nodes that have these ids, in the order of their ids, for who updates them."""
+    if not ids:
+        return []
+    wanted = values(set(ids))
+    rows = tx.rows(locked_by_ids(kind), ids=wanted)
+    return messages_of(kind, rows, tx.rows(locked_properties_by_ids(kind), ids=wanted)) if rows else []
 
 
 def by_ids(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mdstore.errors import FailedPrecondition, InvalidArgument, NotFound
 from mdstore.store.kinds import CONTEXT, Kind
 from mdstore.store.operations import types
-from mdstore.store.operations.nodes import VALUE_COLUMNS, by_ids
+from mdstore.store.operations.nodes import VALUE_COLUMNS, locked
 from mdstore.store.properties import PropertyRow, check_declared, check_text, property_row, rows_of
 from mdstore.store.sql import Conflict, Delete, Insert, Update
 from mdstore.store.transaction import Declaration, Transaction
@@ -284,7 +284,7 @@ def read_for_update(tx: Transaction, kind: Kind, nodes: Iterable[Any]) -> dict[i
     """The stored nodes among those that have an id, by id."""
     wanted = {node.id for node in nodes if node.HasField("id")}
     found = tx.known.stored(kind, wanted)
-    found.update((stored.id, stored) for stored in by_ids(tx, kind, wanted - found.keys()))
+    found.update((stored.id, stored) for stored in locked(tx, kind, wanted - found.keys()))
     return found
 
 
@@ -314,7 +314,7 @@ def put(
         if batch[0].HasField("id"):
             # A request may update what it has just created, if it guesses the id right.
             if late := {node.id for node in batch if node.id not in stored}.intersection(ids):
-                stored.update((node.id, node) for node in by_ids(tx, kind, late))
+                stored.update((node.id, node) for node in locked(tx, kind, late))
             update_nodes(
                 tx,
                 kind,
