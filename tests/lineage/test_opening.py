@@ -10,6 +10,7 @@ import pytest
 from mdstore.errors import FailedPrecondition, InvalidArgument, MetadataError, PermissionDenied, Unavailable
 from mdstore.vocabulary import ContextRole, ContextRoles
 from mdstore.wire import changes, mlmd
+from mdstore_lineage.embedded import schema
 from mdstore_lineage.graph import Direction, Limits, LineageGraph
 from mdstore_lineage.opening import open_graph
 from mdstore_lineage.position import wait_for_position
@@ -69,7 +70,7 @@ def test_a_newer_format_is_refused(tmp_path: Path, graph_url: str) -> None:
         newer.execute("PRAGMA user_version=99")
     newer.close()
 
-    with pytest.raises(FailedPrecondition, match="has format 99 and this mdstore knows 3 at most"):
+    with pytest.raises(FailedPrecondition, match=f"has format 99 and this mdstore knows {schema.FORMAT} at most"):
         open_graph(graph_url)
 
 

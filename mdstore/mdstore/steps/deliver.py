@@ -8,10 +8,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mdstore.client.client import Client
 from mdstore.client.connect import connect
@@ -140,6 +141,20 @@ class Sender:
         self._is_away = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
+
+    @classmethod
+    def of_environment(
+        cls, environment: Mapping[str, str], store: str | Client | None, *, timeout_s: float, is_strict: bool
+    ) -> Self:
+        """One whose store, unless it is given, and spool are what the environment names."""
+        most = environment.get("MDSTORE_SPOOL_MAX_BYTES", "")
+        return cls(
+            store if store is not None else environment.get("MDSTORE_STORE") or None,
+            folder=partial(spool.folder, environment.get("MDSTORE_SPOOL") or None),
+            most_bytes=int(most) if most.isascii() and most.isdigit() else spool.MOST_BYTES,
+            timeout_s=timeout_s,
+            is_strict=is_strict,
+        )
 
     def send(self, request: ingestion.IngestRequest, *, is_important: bool) -> None:
         """Send a request, or put it on disk, in at most about `timeout_s`.

@@ -213,7 +213,9 @@ class Reader:
 
     def done(self) -> None:
         """The last record was sent."""
-        _write_sent(self.path, self._next)
+        # Without room for this it is sent again, and a full disk is emptied all the same.
+        with contextlib.suppress(OSError):
+            _write_sent(self.path, self._next)
 
     @property
     def torn_bytes(self) -> int:

@@ -22,10 +22,11 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from mdstore.client.client import Client
-from mdstore.steps import content, place, plain, spool
+from mdstore.steps import content, place, plain
 from mdstore.steps.deliver import Sender
 from mdstore.steps.identity import identify
-from mdstore.steps.records import Changes, Identity, Output, Use, iso, request
+from mdstore.steps.notes import MOST, Notes, now_ms
+from mdstore.steps.records import Changes, Identity, iso, request
 from mdstore.values import JSON, ExecutionState
 from mdstore.vocabulary import ARTIFACT, CONTAINER_EXECUTION, Property
 from mdstore.wire import ingestion
@@ -34,8 +35,6 @@ log: Final = logging.getLogger("mdstore")
 
 FLUSH_AFTER_S: Final = 5.0
 """What is logged later than so long after the last request is sent at once, with all that waits."""
-FLUSH_AT: Final = 500
-"""As many things as are sent together at most."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,10 +129,7 @@ class Step:
         self._owns_sender = False
         self._defaults: dict[str, JSON] = {}
         self._run_defaults: dict[str, JSON] = {}
-        self._new = Changes()
-        self._parameters: dict[str, JSON] = {}
-        self._outputs: dict[str, list[str | None]] = {}
-        self._without_digest: list[tuple[str, int]] = []
+        self._notes = Notes(name, digest_s=timeout_s)
         self._inner: Counter[str] = Counter()
         """As `_begun`, of the steps inside this one."""
         self._flushed_at = 0.0
@@ -144,7 +140,7 @@ class Step:
         self._token: Token[Step | None] | None = None
         self._lock = threading.RLock()
         with self._unfailing("its parameters"):
-            self._parameters = {plain.name(key): plain.plain(value) for key, value in parameters.items()}
+            self._notes.parameters(parameters)
 
     # What a step says
 
@@ -182,15 +178,7 @@ class Step:
         location = str(uri)
         with self._unfailing(f"input {name!r}"), self._lock:
             location = content.uri_of(uri)
-            use = Use(
-                name=plain.name(name),
-                uri=location,
-                digest=digest or self._digest(location),
-                type=type,
-                properties=plain.properties(properties),
-                at_ms=_now_ms(),
-            )
-            self._new.uses.append(use)
+            self._notes.use(name, location, type_name=type, properties=properties, digest=digest)
             self._flush_if_due()
         return location
 
@@ -218,32 +206,15 @@ class Step:
         """
         location = None if uri is None else str(uri)
         with self._unfailing(f"output {name!r}"), self._lock:
-            label = plain.name(name)
             location = None if uri is None else content.uri_of(uri)
-            places = self._outputs.setdefault(label, [])
-            if location not in places:
-                places.append(location)
-            index = places.index(location)
-            found = digest or (None if location is None else self._digest(location))
-            if found is None and location is not None:
-                self._without_digest.append((label, index))
-            before = self._new.outputs.get((label, index))
-            self._new.outputs[label, index] = Output(
-                name=label,
-                index=index,
-                uri=location,
-                digest=found,
-                type=type,
-                properties={**(before.properties if before else {}), **plain.properties(properties)},
-                at_ms=_now_ms(),
-            )
+            self._notes.output(name, location, type_name=type, properties=properties, digest=digest)
             self._flush_if_due()
         return location
 
     def log_metric(self, name: str, value: float) -> None:
         """Say how good it got; the last value of a name counts. Anything that `float` takes."""
         with self._unfailing(f"metric {name!r}"), self._lock:
-            self._new.metrics[plain.name(name)] = float(value)
+            self._notes.metric(name, value)
             self._flush_if_due()
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -254,8 +225,7 @@ class Step:
     def log_parameter(self, name: str, value: object) -> None:
         """Say what the step was told: numbers, texts, lists and objects as they are, anything else as its text."""
         with self._unfailing(f"parameter {name!r}"), self._lock:
-            self._parameters[plain.name(name)] = plain.plain(value)
-            self._new.parameters = dict(self._parameters)
+            self._notes.parameters({name: value})
             self._flush_if_due()
 
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
@@ -368,8 +338,15 @@ class Step:
             attempt=given_attempt,
         )
         self._identity = identity
-        self._sender, self._owns_sender = self._choose_sender(parent, environment)
-        now = _now_ms()
+        inherited = parent is not None and self._store is None and parent._is_strict == self._is_strict
+        if parent is not None and inherited and parent._sender is not None:
+            self._sender = parent._sender
+        else:
+            self._owns_sender = True
+            self._sender = Sender.of_environment(
+                environment, self._store, timeout_s=self._timeout_s, is_strict=self._is_strict
+            )
+        now = now_ms()
         self._defaults = {
             Property.DISPLAY_NAME: self.name,
             Property.TASK_NAME: self.name,
@@ -388,27 +365,11 @@ class Step:
             self._defaults[Property.PARENT] = parent.external_id
         if identity.is_own_run:
             self._run_defaults = {Property.DISPLAY_NAME: self.name, Property.STARTED_AT: iso(now)}
-            self._new.run_properties = {Property.STATE: "RUNNING"}
+            self._notes.new.run_properties = {Property.STATE: "RUNNING"}
         elif not here.is_workflow and parent is None:
             self._run_defaults = {Property.DISPLAY_NAME: identity.run}
-        if self._parameters:
-            self._new.parameters = dict(self._parameters)
-        self._new.state = ExecutionState.RUNNING
+        self._notes.new.state = ExecutionState.RUNNING
         self._flush(is_important=True)
-
-    def _choose_sender(self, parent: "Step | None", environment: Mapping[str, str]) -> tuple[Sender, bool]:
-        inherited = parent is not None and self._store is None and parent._is_strict == self._is_strict
-        if parent is not None and inherited and parent._sender is not None:
-            return parent._sender, False
-        most = environment.get("MDSTORE_SPOOL_MAX_BYTES", "")
-        sender = Sender(
-            self._store if self._store is not None else environment.get("MDSTORE_STORE") or None,
-            folder=functools.partial(spool.folder, environment.get("MDSTORE_SPOOL") or None),
-            most_bytes=int(most) if most.isascii() and most.isdigit() else spool.MOST_BYTES,
-            timeout_s=self._timeout_s,
-            is_strict=self._is_strict,
-        )
-        return sender, True
 
     def _end(self, error: BaseException | None) -> None:
         if self._identity is None or self._is_over:
@@ -417,92 +378,41 @@ class Step:
             self._flush(is_important=False)
             return
         self._is_over = True
-        now = _now_ms()
+        now = now_ms()
         state, word = _outcome(error)
-        self._new.state = state
-        self._new.properties[Property.FINISHED_AT] = iso(now)
-        self._new.run_properties = {Property.STATE: word, Property.FINISHED_AT: iso(now)}
+        new = self._notes.new
+        new.state = state
+        new.properties[Property.FINISHED_AT] = iso(now)
+        new.run_properties = {Property.STATE: word, Property.FINISHED_AT: iso(now)}
         if error is not None and state is not ExecutionState.COMPLETE:
             message = f"{type(error).__name__}: {error}".rstrip(": ")[: plain.TEXT_CHARACTERS]
-            self._new.properties[Property.MESSAGE] = message
-            self._new.run_properties[Property.MESSAGE] = message
+            new.properties[Property.MESSAGE] = message
+            new.run_properties[Property.MESSAGE] = message
         try:
-            self._add_missing_digests()
+            self._notes.add_missing_digests()
             self._flush(is_important=True)
         finally:
             if self._owns_sender and self._sender is not None:
                 self._sender.finish()
 
-    def _add_missing_digests(self) -> None:
-        until = time.monotonic() + self._timeout_s
-        for name, index in dict.fromkeys(self._without_digest):
-            uri = self._outputs[name][index]
-            waiting = self._new.outputs.get((name, index))
-            if uri is None or time.monotonic() >= until or (waiting is not None and waiting.digest is not None):
-                continue
-            found = self._digest(uri, seconds=until - time.monotonic())
-            if found is None:
-                continue
-            if waiting is None:
-                # It went with an earlier request; only what is new is said again.
-                waiting = Output(
-                    name=name, index=index, uri=uri, digest=None, type=ARTIFACT, properties={}, at_ms=_now_ms()
-                )
-            self._new.outputs[name, index] = Output(
-                name=name,
-                index=index,
-                uri=uri,
-                digest=found,
-                type=waiting.type,
-                properties=waiting.properties,
-                at_ms=waiting.at_ms,
-            )
-
-    def _digest(self, uri: str, *, seconds: float | None = None) -> str | None:
-        path = content.local_path(uri)
-        if path is None:
-            return None
-        try:
-            return content.digest_of(path, seconds=self._timeout_s if seconds is None else seconds)
-        except (OSError, content.TooLong) as error:
-            log.info("step %s: no digest of %s: %s", self.name, uri, error)
-            return None
-
     def _flush_if_due(self) -> None:
         if self._identity is None or not self._is_inline:
             return
-        if self._new.count() >= FLUSH_AT or time.monotonic() - self._flushed_at >= FLUSH_AFTER_S:
+        if self._notes.new.count() >= MOST or time.monotonic() - self._flushed_at >= FLUSH_AFTER_S:
             self._flush(is_important=False)
 
     def _flush(self, *, is_important: bool) -> None:
         if self._identity is None or self._sender is None:
             raise RuntimeError(f"step {self.name!r} has not begun: use it in a with block, or call start()")
-        new = self._new
-        if new.state is None and not new.count():
+        if self._notes.new.state is None and not self._notes.new.count():
             return
-        self._new = Changes()
         self._flushed_at = time.monotonic()
-        for part in _parts(new):
+        for part in self._notes.take():
             self._sender.send(self._request(part), is_important=is_important)
 
     def _request(self, new: Changes) -> ingestion.IngestRequest:
         assert self._identity is not None
         return request(self._identity, self._type, self._defaults, self._run_defaults, new)
-
-
-def _parts(new: Changes) -> Iterator[Changes]:
-    """Changes cut so that each part makes a request of bounded size; what the step came to is in the last one."""
-    uses, outputs, metrics = list(new.uses), list(new.outputs.items()), list(new.metrics.items())
-    while len(uses) + len(outputs) + len(metrics) > FLUSH_AT:
-        part = Changes(uses=uses[:FLUSH_AT])
-        del uses[:FLUSH_AT]
-        if not part.uses:
-            part.outputs, outputs = dict(outputs[:FLUSH_AT]), outputs[FLUSH_AT:]
-        if not part.uses and not part.outputs:
-            part.metrics, metrics = dict(metrics[:FLUSH_AT]), metrics[FLUSH_AT:]
-        yield part
-    new.uses, new.outputs, new.metrics = uses, dict(outputs), dict(metrics)
-    yield new
 
 
 def _outcome(error: BaseException | None) -> tuple[ExecutionState, str]:
@@ -516,7 +426,3 @@ def _outcome(error: BaseException | None) -> tuple[ExecutionState, str]:
             return ExecutionState.CANCELED, "FAILED"
         case _:
             return ExecutionState.FAILED, "FAILED"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
