@@ -40,7 +40,7 @@ def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

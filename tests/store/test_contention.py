@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import mdstore
@@ -15,7 +16,7 @@ from mdstore.store.store import Store
 from mdstore.wire import mlmd, service
 from tests.store.log import of_log, of_tables, verify
 from tests.store.served import serving
-from tests.store.writing import KINDS, Nodes, call, get, get_all, get_one, put, put_type, value
+from tests.store.writing import KINDS, Nodes, call, get, get_all, get_one, node, put, put_type, value
 
 CLIENTS = 64
 
@@ -50,10 +51,13 @@ def test_all_extend_one_type_and_no_property_is_lost(client: Client) -> None:
 
 
 def test_all_create_the_same_node_and_one_does(client: Client) -> None:
+    def create(kind: str, sent: dict[str, Any], _: int) -> tuple[int, ...]:
+        return tuple(put(client, kind, sent))
+
     for kind in KINDS:
         type_id = put_type(client, kind)
         sent = {"type_id": type_id, "name": "same", "external_id": "e"}
-        found = at_once(lambda _, kind=kind, sent=sent: tuple(put(client, kind, sent)))
+        found = at_once(partial(create, kind, sent))
         assert Counter(type(outcome) if isinstance(outcome, tuple) else outcome for outcome in found) == {
             tuple: 1,
             AlreadyExists: CLIENTS - 1,
@@ -98,6 +102,21 @@ def test_all_update_the_same_executions_and_none_fails(client: Client) -> None:
         # Of one of them, and all of it.
         assert found.custom_properties["who"] == found.custom_properties["too"]
     assert len({found.custom_properties["who"].int_value for found in get(client, "execution", ids)}) == 1
+
+
+def test_64_clients_that_update_512_executions_meet_no_errors(on_sqlite: Client) -> None:
+    """On the other databases, see tests/databases."""
+    nodes = Nodes(on_sqlite)
+    ids = put(on_sqlite, "execution", *(nodes.new("execution") for _ in range(512)))
+
+    def update(number: int) -> None:
+        for lap in range(4):
+            batch = {ids[(number * 37 + lap * 101 + step * 61) % len(ids)] for step in range(16)}
+            sent = [node("execution", id=found, last_known_state=1 + number % 4) for found in batch]
+            assert put(on_sqlite, "execution", *sent, mask=["last_known_state"]) == [found.id for found in sent]
+
+    assert at_once(update) == [None] * CLIENTS
+    assert {found.last_known_state for found in get(on_sqlite, "execution", ids)} == {1, 2, 3, 4}
 
 
 def test_of_all_who_guard_their_update_one_wins_each_round(client: Client) -> None:
@@ -192,6 +211,6 @@ def test_a_listener_that_fails_stops_nobody_from_writing(store: Store) -> None:
     path = "/ml_metadata.MetadataStoreService/PutArtifactType"
     stop = store.on_commit(fail)
     for name in ("a", "b"):
-        request = service.PutArtifactTypeRequest(artifact_type={"name": name})
+        request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name=name))
         assert store.submit(store.find(path), request).result(10).type_id
     stop()
