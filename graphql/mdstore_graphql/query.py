@@ -16,9 +16,10 @@ from mdstore_graphql.connections import DEFAULT_FIRST, MAX_FIRST, After, Connect
 from mdstore_graphql.context import Info
 from mdstore_graphql.describing import api_field, api_type
 from mdstore_graphql.executions import Execution
-from mdstore_graphql.filters import ArtifactFilter, ExecutionFilter, NodeOrder, PipelineFilter, RunFilter, question
+from mdstore_graphql.filters import ArtifactFilter, ExecutionFilter, NodeOrder, PipelineFilter, RunFilter
 from mdstore_graphql.ids import Kind, expect_kind, metadata_id, parse_global_id
 from mdstore_graphql.lineage import Lineage, LineagePaths, require_nodes, used_by
+from mdstore_graphql.listing import listed
 from mdstore_graphql.loaders import Question
 from mdstore_graphql.nodes import Node
 from mdstore_graphql.runs import Artifacts, Executions, Pipeline, Run, Runs
@@ -74,13 +75,8 @@ class Query:
         after: After = None,
     ) -> Artifacts:
         """Artifacts."""
-        lists = info.context.loaders.artifact_lists
         where = await (filter or ArtifactFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Artifacts.empty()
-        page = await lists.page(asked)
-        return Artifacts.of(page, Artifact.of, after=after, count=lambda: lists.count(asked.where))
+        return await listed(info.context.loaders.artifact_lists, Artifact.of, where, order_by, first, after)
 
     @api_field
     async def execution(
@@ -104,13 +100,8 @@ class Query:
         after: After = None,
     ) -> Executions:
         """Executions."""
-        lists = info.context.loaders.execution_lists
         where = await (filter or ExecutionFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Executions.empty()
-        page = await lists.page(asked)
-        return Executions.of(page, Execution.of, after=after, count=lambda: lists.count(asked.where))
+        return await listed(info.context.loaders.execution_lists, Execution.of, where, order_by, first, after)
 
     @api_field
     async def run(
@@ -138,13 +129,8 @@ class Query:
         after: After = None,
     ) -> Runs:
         """Runs of pipelines."""
-        lists = info.context.loaders.context_lists
         where = await (filter or RunFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Runs.empty()
-        page = await lists.page(asked)
-        return Runs.of(page, Run.of, after=after, count=lambda: lists.count(asked.where))
+        return await listed(info.context.loaders.context_lists, Run.of, where, order_by, first, after)
 
     @api_field
     async def pipeline(
@@ -172,10 +158,8 @@ class Query:
         after: After = None,
     ) -> Pipelines:
         """Pipelines."""
-        lists = info.context.loaders.context_lists
-        asked = question((filter or PipelineFilter()).where(info), order_by, first, after)
-        page = await lists.page(asked)
-        return Pipelines.of(page, Pipeline.of, after=after, count=lambda: lists.count(asked.where))
+        where = (filter or PipelineFilter()).where(info)
+        return await listed(info.context.loaders.context_lists, Pipeline.of, where, order_by, first, after)
 
     @api_field
     async def lineage(

@@ -7,15 +7,15 @@ from typing import Self
 import strawberry
 
 from mdstore import values
-from mdstore.store.reader import NodeFilter
 from mdstore.values import ArtifactId, Context, ContextId
 from mdstore.vocabulary import ContextRole, Property
 from mdstore_graphql import artifacts, executions
 from mdstore_graphql.connections import DEFAULT_FIRST, After, Connection, Edge, First, slice_page
 from mdstore_graphql.context import Info
 from mdstore_graphql.describing import api_field, api_type
-from mdstore_graphql.filters import ArtifactFilter, ExecutionFilter, NodeOrder, RunFilter, question
+from mdstore_graphql.filters import ArtifactFilter, ExecutionFilter, NodeOrder, RunFilter
 from mdstore_graphql.ids import Kind, global_id
+from mdstore_graphql.listing import listed
 from mdstore_graphql.nodes import MetadataNode, Node, RunState, context_name, text
 from mdstore_graphql.references import ArtifactRef, ExecutionRef, PipelineRef, RunRef
 from mdstore_graphql.scalars import Json, moment, moment_from_property
@@ -77,15 +77,9 @@ class Run(MetadataNode, Node):
         after: After = None,
     ) -> Executions:
         """Its executions."""
-        lists = info.context.loaders.execution_lists
         where = await (filter or ExecutionFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Executions.empty()
-        page = await lists.page_inside(self.number, asked)
-        return Executions.of(
-            page, executions.Execution.of, after=after, count=lambda: lists.count_inside(self.number, where)
-        )
+        lists = info.context.loaders.execution_lists
+        return await listed(lists, executions.Execution.of, where, order_by, first, after, inside=self.number)
 
     @api_field
     async def artifacts(
@@ -100,15 +94,9 @@ class Run(MetadataNode, Node):
 
         All that it used and did not make itself is `inputArtifacts`.
         """
-        lists = info.context.loaders.artifact_lists
         where = await (filter or ArtifactFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Artifacts.empty()
-        page = await lists.page_inside(self.number, asked)
-        return Artifacts.of(
-            page, artifacts.Artifact.of, after=after, count=lambda: lists.count_inside(self.number, where)
-        )
+        lists = info.context.loaders.artifact_lists
+        return await listed(lists, artifacts.Artifact.of, where, order_by, first, after, inside=self.number)
 
     @api_field
     async def input_artifacts(self, info: Info, first: First = DEFAULT_FIRST, after: After = None) -> Artifacts:
@@ -157,13 +145,9 @@ class Pipeline(MetadataNode, Node):
         after: After = None,
     ) -> Runs:
         """Its runs."""
-        lists = info.context.loaders.context_lists
         where = await (filter or RunFilter()).where(info)
-        asked = question(where or NodeFilter(), order_by, first, after)
-        if where is None:
-            return Runs.empty()
-        page = await lists.page_inside(self.number, asked)
-        return Runs.of(page, Run.of, after=after, count=lambda: lists.count_inside(self.number, where))
+        lists = info.context.loaders.context_lists
+        return await listed(lists, Run.of, where, order_by, first, after, inside=self.number)
 
 
 async def pipeline_of(info: Info, run: ContextId) -> Pipeline | None:
