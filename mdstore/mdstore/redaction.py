@@ -5,7 +5,7 @@ from typing import Final
 
 _SECRETS: Final = re.compile(r"(?i)([?&](?:password|passwd|sslpassword|ssl_key_password)=)[^&]*")
 # To the last @ of all: what is wrong with a URL may be that its password has an @ or a / as it is.
-_PASSWORD: Final = re.compile(r"(?s)(://[^:/?#@]*):.*@")
+_PASSWORD: Final = re.compile(r"(?s)(//[^:/?#@]*):.*@")
 
 
 def shown(url: str) -> str:

@@ -220,7 +220,7 @@ class MariaDBServer(Server):
             raise RuntimeError(f"mariadb-install-db failed: {made.stdout}{made.stderr}")
         (self.folder / "users.sql").write_text(
             "CREATE USER IF NOT EXISTS mdstore@'127.0.0.1' IDENTIFIED BY 'secret';\n"
-            "GRANT ALL ON *.* TO mdstore@'127.0.0.1';\n"
+            "GRANT ALL ON *.* TO mdstore@'127.0.0.1' WITH GRANT OPTION;\n"
         )
 
     def _command(self) -> list[str | Path]:

@@ -42,7 +42,7 @@ def prepare(connection: Connection, dialect: Dialect) -> changes.Changes:
             connection.execute(insert(tables.MLMD_ENV).values(schema_version=tables.SCHEMA_VERSION))
         wanted = []
     _check_version(connection, missing=[table.name for table in wanted])
-    added = _upsert_system_types(connection)
+    added = _upsert_system_types(connection, may_have_lost_ids=making.was_begun)
     is_new = making.was_begun or tables.HEAD.name not in names
     if tables.HEAD.name in names and not making.was_begun:
         _check_format(connection)
@@ -154,7 +154,7 @@ def _check_format(connection: Connection) -> None:
         )
 
 
-def _upsert_system_types(connection: Connection) -> changes.Changes:
+def _upsert_system_types(connection: Connection, *, may_have_lost_ids: bool) -> changes.Changes:
     """MLMD's nine types have the ids 1 to 9 in a fresh database, and every open puts back those that are missing."""
     columns = tables.TYPE.c
     found = {
@@ -165,11 +165,15 @@ def _upsert_system_types(connection: Connection) -> changes.Changes:
             )
         )
     }
+    # MySQL gives no id twice, even if whoever was given the first ones was killed.
+    is_empty = may_have_lost_ids and not connection.execute(select(columns.id).limit(1)).all()
+    ids = iter(range(1, len(kinds.SYSTEM_TYPE_NAMES) + 1))
     added = changes.Changes()
     for kind in (kinds.ARTIFACT, kinds.EXECUTION):
         for name in kind.system_types:
             if (kind.type_kind, name) not in found:
-                made = connection.execute(insert(tables.TYPE).values(name=name, type_kind=kind.type_kind))
+                given = {"id": next(ids)} if is_empty else {}
+                made = connection.execute(insert(tables.TYPE).values(name=name, type_kind=kind.type_kind, **given))
                 key: Any = made.inserted_primary_key
                 getattr(added, f"{kind.label}_types").add(id=key[0], name=name)
     return added

@@ -64,7 +64,9 @@ _STOPPED: Final = frozenset((1317, 1969, 3024))
 _TOO_LARGE: Final = frozenset((1264, 1300, 1366, 1406))
 _FULL: Final = frozenset((1021, 1041, 1114, 1153))
 _REFUSED: Final = frozenset((1044, 1045, 1142, 1290, 1792, 1836))
-_GONE: Final = frozenset((1040, 1053, 1152, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2055, 4031))
+_GONE: Final = frozenset(
+    (1040, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 2002, 2003, 2006, 2013, 2055, 4031)
+)
 _NO_DATABASE: Final = 1049
 _DUPLICATE: Final = 1062
 
