@@ -12,7 +12,7 @@ class GraphQLSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MDSTORE_", frozen=True, use_attribute_docstrings=True)
 
     database: str = ""
-    """The database's URL, `sqlite:///FILE`."""
+    """The database's URL: `sqlite:///FILE`, `postgresql://...`, `mysql://...`."""
     graph: str = ""
     """The lineage graph's URL, `sqlite:///FILE`."""
     http_port: Annotated[int, Interval(ge=0, le=65535)] = 8000
