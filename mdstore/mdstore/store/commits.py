@@ -363,6 +363,9 @@ class Committer:
                         # The transaction as a whole is over, whatever this operation was.
                         raise _NothingDone(error, retry=True) from error
                     job.error = error
+                    if alone and caused_by_database and not with_care:
+                        # What somebody else has written meanwhile is seen when it is done once more.
+                        raise _WithCare from error
                     if alone:
                         raise
                     if savepoints:

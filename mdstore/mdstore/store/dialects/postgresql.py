@@ -103,6 +103,10 @@ class PostgreSQL(Dialect):
             raise psycopg.DataError("mdstore_head has no row")
         return row
 
+    def rollback(self, connection: Any) -> None:
+        """By the driver's own way, which then prepares anew what it may think is prepared and is not."""
+        connection.rollback()
+
     def begin_read(self, connection: Any) -> None:
         """Begin; the first statement fixes the moment."""
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)

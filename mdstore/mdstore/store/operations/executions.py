@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mdstore.errors import AlreadyExists, InvalidArgument, NotFound
+from mdstore.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION
 from mdstore.store.operations import links, nodes, putting, types
 from mdstore.store.transaction import Transaction
@@ -153,7 +153,16 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
     new: dict[tuple[int, str], mlmd.Context] = {}
 
     def make_new() -> None:
-        made.update(zip(new, putting.create(tx, CONTEXT, list(new.values()), declared), strict=True))
+        try:
+            created = putting.create(tx, CONTEXT, list(new.values()), declared)
+        except AlreadyExists as taken:
+            if reuse and not any(context.external_id for context in new.values()):
+                # Somebody else, as the library, has made it since the look-up: the next attempt finds and uses it.
+                raise Aborted("a context that is to be reused is being made by somebody else: try again") from (
+                    taken.__cause__
+                )
+            raise
+        made.update(zip(new, created, strict=True))
         known.update(made)
         new.clear()
 
