@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mdstore.store import change_log, reconciling
 from mdstore.store.database import Database, open_database
 from mdstore.store.kinds import EXECUTION
 from mdstore.store.operations import lists
@@ -91,10 +92,22 @@ def test_members_that_are_far_from_where_the_page_begins_are_found(tmp_path: Pat
 
 
 def test_opening_looks_at_what_was_lately_updated_only(stores: tuple[Database, Database]) -> None:
-    from mdstore.store import reconciling
-
     for database in stores:
         with metered(database) as meter:
             assert list(reconciling._updated_since(meter, EXECUTION, 10**12)) == []
             assert "idx_execution_last_update_time_since_epoch" in meter.plans()[0]
             assert meter.steps <= STEPS
+
+
+def test_following_reads_little_more_than_it_sends(tmp_path: Path) -> None:
+    with open_database(f"sqlite:///{tmp_path / 'log.db'}") as database:
+        with database.connection() as connection:
+            connection.execute(
+                "WITH RECURSIVE n(seq) AS (SELECT 100 UNION ALL SELECT seq + 1 FROM n WHERE seq < 999) "
+                "INSERT INTO mdstore_commit SELECT seq, 0, 'mlmd', '', zeroblob(32), zeroblob(10) FROM n"
+            )
+        with metered(database) as meter:
+            assert next(change_log.commits_from(meter, 100, 500)).seq == 100
+            assert [parameters["most"] for _, parameters in meter.ran] == [change_log.PAYLOADS]
+            assert [commit.seq for commit in change_log.commits_from(meter, 100, 500)] == list(range(100, 600))
+            assert [commit.seq for commit in change_log.commits_from(meter, 950, 500)] == list(range(950, 1000))

@@ -216,12 +216,20 @@ def commits_at(tx: Transaction, seqs: Collection[int]) -> Iterator[changes.Packe
             )
 
 
-def commits_from(tx: Transaction, from_seq: int, most: int) -> list[changes.PackedCommit]:
-    """Up to `most` commits, in order; their changes are not unpacked."""
-    return [
-        changes.PackedCommit(seq=seq, time_ms=time_ms, origin=origin, actor=actor, hash=digest, changes=payload)
-        for seq, time_ms, origin, actor, digest, payload in tx.rows(_FROM, from_seq=max(1, from_seq), most=most)
-    ]
+def commits_from(tx: Transaction, from_seq: int, most: int) -> Iterator[changes.PackedCommit]:
+    """Up to `most` commits, in order; their changes are not unpacked. Whoever stops early has not read the rest."""
+    few = PAYLOADS // 2
+    while most > 0:
+        few = min(2 * few, most)
+        rows = tx.rows(_FROM, from_seq=max(1, from_seq), most=few)
+        for seq, time_ms, origin, actor, digest, payload in rows:
+            yield changes.PackedCommit(
+                seq=seq, time_ms=time_ms, origin=origin, actor=actor, hash=digest, changes=payload
+            )
+        if len(rows) < few:
+            return
+        from_seq = rows[-1][0] + 1
+        most -= few
 
 
 # --- everything at one moment

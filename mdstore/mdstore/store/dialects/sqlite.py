@@ -30,6 +30,8 @@ from mdstore.store.dialects import POOL_SIZE, Dialect, Row, Running, taken
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 BUSY_TIMEOUT_S: Final = 5.0
+CACHE_KB: Final = 12 * 1024
+"""Of pages, for one connection."""
 _NEWEST_IDS: Final = "SELECT name, seq FROM sqlite_sequence"
 
 
@@ -189,7 +191,8 @@ def _set_up(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
-    connection.execute("PRAGMA cache_size=-65536")
+    # Each connection has one, and there are a dozen at most; the system's own cache is behind it.
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
 
 def _decoded(data: bytes) -> str:
