@@ -31,10 +31,14 @@ MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 
 def is_kept_in_order(dialect: str, scope: str, field: str) -> bool:
     """Whether a page of a scope ("", "type" or "context") in the order of a field needs no thought."""
-    if scope == "context":
-        return field == "id"
-    # The others know how many nodes of a type there are, and choose themselves.
-    return scope != "type" or dialect != "sqlite"
+    match dialect:
+        case "sqlite":
+            return not scope or (scope == "context" and field == "id")
+        case "mysql":
+            # It knows how many nodes of a type there are, and would sort the members of a context.
+            return scope != "context" or field == "id"
+    # PostgreSQL knows both, and walks by itself.
+    return True
 
 
 @cache
