@@ -111,11 +111,13 @@ ROOT = (RUN - 2) * (TASKS + 1) + 1
 HOT = f"custom_properties.parent_dag_id.int_value = {ROOT}"
 
 
+def options(text: str, order: str = "ID") -> mlmd.ListOperationOptions:
+    by = _Order(field=_Order.Field.Value(order), is_asc=False)
+    return mlmd.ListOperationOptions(max_result_size=100, filter_query=text, order_by_field=by)
+
+
 def page(meter: Meter, kind: Kind, text: str, order: str = "ID", **scope: int) -> int:
-    options = mlmd.ListOperationOptions(
-        max_result_size=100, filter_query=text, order_by_field=_Order(field=_Order.Field.Value(order), is_asc=False)
-    )
-    found, _ = lists.list_nodes(meter, kind, options, **scope)
+    found, _ = lists.list_nodes(meter, kind, options(text, order), **scope)
     return len(found)
 
 
@@ -173,6 +175,31 @@ def test_what_is_many_costs_a_page(large: Database, text: str, scope: dict[str, 
 
     # There are 132,000 executions, and each costs more steps than one.
     assert meter.steps < LARGE * (TASKS + 1) * 3
+
+
+@pytest.mark.parametrize("order", ["ID", "CREATE_TIME"])
+def test_what_neither_is_few_nor_many_is_found_on_a_walk(large: Database, order: str) -> None:
+    text = "custom_properties.sometimes.string_value = 'x'"
+    with large.connection() as connection:
+        connection.execute("BEGIN")
+        connection.execute(
+            "INSERT INTO ExecutionProperty (execution_id, name, is_custom_property, string_value) "
+            "SELECT id, 'sometimes', 1, 'x' FROM Execution WHERE id % 20 = 0"
+        )
+        try:
+            meter = Meter(connection, large.dialect)
+            assert page(meter, EXECUTION, text, order) == 100
+            assert "idx_execution_property" not in meter.plans()[-2]
+            walked, _ = lists.list_nodes(meter, EXECUTION, options(text, order))
+            assert [node.id for node in walked] == list(range(132_000, 130_000, -20))
+            # Where they are far from where the page begins, they are found all the same.
+            connection.execute("DELETE FROM ExecutionProperty WHERE name = 'sometimes' AND execution_id > 90000")
+            meter.ran.clear()
+            walked, _ = lists.list_nodes(meter, EXECUTION, options(text, order))
+            assert [node.id for node in walked] == list(range(90_000, 88_000, -20))
+            assert len(meter.ran) <= 5
+        finally:
+            connection.execute("ROLLBACK")
 
 
 def test_neighbours_that_are_not_compared_are_not_combined(large: Database) -> None:

@@ -8,7 +8,7 @@ page is full. The rest of the parts are looked up per node.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -108,6 +108,10 @@ class Plan:
     """Whether the statement goes along the list's scope; else it looks at each node whether it is in the scope."""
     scope_is_large: bool = True
     """Whether the scope may have more nodes than can be sorted at once."""
+    density: float = field(default=0.0, compare=False)
+    """Of the nodes of a list that has no scope, about which share the part to begin with meets; 0.0 when unknown."""
+    fewest: int = field(default=0, compare=False)
+    """How many that are."""
 
     def walking(self) -> "Plan":
         """The same along the list's order."""
@@ -146,32 +150,34 @@ def _parts(expression: Expression) -> Parts:
 
 def plan(tx: Transaction, found: Filter, scope: Scope) -> Plan:
     """Decide how to answer a filter; on SQLite that takes one statement at most."""
-    begin, along_scope, is_large = _choose(tx, found, scope) if tx.dialect == "sqlite" else (None, True, True)
-    return Plan(found.kind, tx.dialect, scope.name, found.expression, begin, along_scope, is_large)
+    known = Plan(found.kind, tx.dialect, scope.name, found.expression, None, True)
+    return _choose(tx, found, scope, known) if tx.dialect == "sqlite" else known
 
 
-def _choose(tx: Transaction, found: Filter, scope: Scope) -> tuple[int | None, bool, bool]:
-    """The part to begin with, or None; whether to go along the scope; whether that is large."""
+def _choose(tx: Transaction, found: Filter, scope: Scope, known: Plan) -> Plan:
+    """The part to begin with, or None; whether to go along the scope, and how large that is."""
     parts = _parts(found.expression)
     indexed = [number for number, part in enumerate(parts) if has_index(part)]
     for number in indexed:
         if is_unique(parts[number]):
-            return number, False, True
+            return replace(known, begin=number, along_scope=False)
     if not indexed and not scope.name:
-        return None, True, True
+        return known
     counted = _counted(found.kind, tx.dialect, scope.name, found.expression)
-    ((in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
+    ((newest, in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
     fewest = min(counts, default=MANY)
     if fewest <= in_scope and fewest < MANY:
-        return indexed[counts.index(fewest)], False, True
+        density = fewest / newest if newest and not scope.name else 0.0
+        begin = indexed[counts.index(fewest)]
+        return replace(known, begin=begin, along_scope=False, density=density, fewest=fewest)
     # The nodes of a type are not kept in any order, so a page of many of them is sooner found in the list as a whole.
     is_large = in_scope >= MANY
-    return None, scope.name != "type" or not is_large, is_large
+    return replace(known, along_scope=scope.name != "type" or not is_large, scope_is_large=is_large)
 
 
 @lru_cache(512)
 def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> Statement:
-    """One row: how many nodes the scope holds and each part with an index meets, all of them up to a limit."""
+    """One row: the newest node, and how many the scope holds and each part with an index meets, up to a limit."""
 
     def make() -> Any:
         render = Conditions(kind, dialect)
@@ -182,7 +188,8 @@ def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> St
         few = select((func.min(*looks) if len(looks) > 1 else looks[0]).label("found")).cte("few")
         limit = select(case((few.c.found < FEW, FEW), else_=MANY)).scalar_subquery()
         columns = [_up_to(rows, limit) for rows in (*in_scope, *counted)]
-        return select(*([] if scope else [literal_column(str(MANY))]), *columns)
+        newest = select(func.max(kind.table.c.id)).scalar_subquery()
+        return select(newest, *([] if scope else [literal_column(str(MANY))]), *columns)
 
     return Statement(make)
 

@@ -7,6 +7,7 @@ unless the members are far from where the page begins. So a walk has a bound, an
 is full, the members are sorted after all.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -42,6 +43,31 @@ def is_kept_in_order(dialect: str, scope: str, field: str) -> bool:
 
 
 @cache
+def _end(kind: Kind, field: str, ascending: bool, continued: bool) -> Statement:
+    return Statement(lambda: select(_key_after(kind, field, ascending, continued, bindparam("window"))))
+
+
+def _key_after(kind: Kind, field: str, ascending: bool, continued: bool, window: Any) -> Any:
+    """The key of the node so far from where the page begins; NULL when the list ends before that."""
+    walked = kind.table.alias("walked")
+    key: ColumnElement[Any] = walked.c[field]
+    found = select(key).order_by(key.asc() if ascending else key.desc()).limit(1).offset(window)
+    if continued:
+        found = found.where(key >= bindparam("at") if ascending else key <= bindparam("at"))
+    return found.scalar_subquery()
+
+
+def end_of_walk(
+    tx: Transaction, kind: Kind, field: str, ascending: bool, window: int, arguments: Mapping[str, Any]
+) -> int | None:
+    """The key at which a walk over so many nodes ends, or None for the list's end; one statement."""
+    continued = "at" in arguments
+    given = {"at": arguments["at"]} if continued else {}
+    ((end,),) = tx.rows(_end(kind, field, ascending, continued), window=window, **given)
+    return None if end is None else int(end)
+
+
+@cache
 def _look(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) -> Statement:
     """One row: how many nodes are in the scope, up to MANY; and when that is not few, the key at which a walk ends."""
 
@@ -52,16 +78,11 @@ def _look(kind: Kind, scope: str, field: str, ascending: bool, continued: bool) 
         else:
             inside = select(one).where(MEMBERS[kind].c.context_id == bindparam("scope"))
         counted = select(func.count().label("found")).select_from(inside.limit(MANY).subquery()).cte("counted")
-        walked = kind.table.alias("walked")
-        key: ColumnElement[Any] = walked.c[field]
-
-        def end(window: int) -> Any:
-            found = select(key).order_by(key.asc() if ascending else key.desc()).limit(1).offset(window)
-            if continued:
-                found = found.where(key >= bindparam("at") if ascending else key <= bindparam("at"))
-            return found.scalar_subquery()
-
-        ends = case((counted.c.found < FEW, None), (counted.c.found < MANY, end(WINDOW)), else_=end(LONG_WINDOW))
+        ends = case(
+            (counted.c.found < FEW, None),
+            (counted.c.found < MANY, _key_after(kind, field, ascending, continued, WINDOW)),
+            else_=_key_after(kind, field, ascending, continued, LONG_WINDOW),
+        )
         return select(counted.c.found, ends)
 
     return Statement(make)
