@@ -146,8 +146,8 @@ def test_reads(each: Client, count: Counted, nodes: Nodes) -> None:
     assert count("GetArtifactsByExternalIds", external_ids=[str(n) for n in range(100)]) == 2
     assert count("GetArtifacts", options=page) == 2
     assert count("GetArtifacts") == 2
-    assert count("GetEventsByArtifactIDs", artifact_ids=ids) == 2
-    assert count("GetEventsByExecutionIDs", execution_ids=nodes.executions) == 2
+    assert count("GetEventsByArtifactIDs", artifact_ids=ids) == 1
+    assert count("GetEventsByExecutionIDs", execution_ids=nodes.executions) == 1
     assert count("GetArtifactByTypeAndName", type_name="U", artifact_name="5") == 2
     assert count("GetArtifactsByContext", context_id=context, options=page) <= 3
     assert count("GetArtifactsByType", type_name="U", options=page) <= 4

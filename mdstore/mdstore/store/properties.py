@@ -3,7 +3,7 @@
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -83,9 +83,17 @@ def rows_of(owner: int, node: Any) -> list[PropertyRow]:
     return rows
 
 
-def fill(node: Any, row: Sequence[Any]) -> None:
-    """Put a row `(name, is_custom_property, int, double, string, proto, bool)` into its node."""
-    name, custom, int_value, double_value, string_value, proto_value, bool_value = row
+def fill(
+    node: Any,
+    name: str,
+    custom: bool,
+    int_value: int | None,
+    double_value: float | None,
+    string_value: str | None,
+    proto_value: str | bytes | None,
+    bool_value: bool | None,
+) -> None:
+    """Put a row of the property table into its node."""
     value = (node.custom_properties if custom else node.properties)[name]
     if string_value is not None:
         if string_value.startswith(STRUCT_PREFIX):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
 from mdstore.errors import AlreadyExists, InvalidArgument, NotFound
 from mdstore.store import tables
@@ -36,13 +36,26 @@ _INSERT_EVENT: Final = Insert(tables.EVENT, ("artifact_id", "execution_id", "typ
 _INSERT_PATH: Final = Insert(tables.EVENT_PATH, ("event_id", "is_index_step", "step_index", "step_key"))
 _E = tables.EVENT.c
 _EVENT_COLUMNS: Final = (_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
-_BY_ARTIFACT: Final = Statement(lambda: select(*_EVENT_COLUMNS).where(OneOf(_E.artifact_id, "ids")).order_by(_E.id))
-_BY_EXECUTION: Final = Statement(lambda: select(*_EVENT_COLUMNS).where(OneOf(_E.execution_id, "ids")).order_by(_E.id))
 _P = tables.EVENT_PATH.c
 _PATHS: Final = Statement(
     # Steps have no key of their own: their order is the order of their rows.
     lambda: select(_P.event_id, _P.is_index_step, _P.step_index, _P.step_key).where(OneOf(_P.event_id, "ids"))
 )
+
+
+@cache
+def _with_paths(kind: Kind, dialect: str) -> Statement:
+    """The events of nodes, each once for every step of its path, or once without one."""
+    # PostgreSQL takes the rows as it likes, and the others along the index of paths.
+    order: tuple[Any, ...] = (_E.id, literal_column("eventpath.ctid")) if dialect == "postgresql" else ()
+    return Statement(
+        lambda: (
+            select(*_EVENT_COLUMNS, _P.is_index_step, _P.step_index, _P.step_key)
+            .select_from(tables.EVENT.outerjoin(tables.EVENT_PATH, _P.event_id == _E.id))
+            .where(OneOf(_E[kind.owner], "ids"))
+            .order_by(*order)
+        )
+    )
 
 
 def check_event_type(event: mlmd.Event) -> None:
@@ -66,6 +79,12 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
         image.CopyFrom(event)
         image.DiscardUnknownFields()
         image.ClearField("system_metadata")
+        # A step that says nothing is no row, and so must not be in the log.
+        if not all(step.WhichOneof("value") for step in event.path.steps):
+            del image.path.steps[:]
+            image.path.steps.extend(step for step in event.path.steps if step.WhichOneof("value"))
+        if not image.path.steps:
+            image.ClearField("path")
         if not image.HasField("milliseconds_since_epoch"):
             image.milliseconds_since_epoch = tx.now_ms()
         images.append(image)
@@ -97,28 +116,42 @@ def put_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
 
 def event_messages(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[mlmd.Event]:
     """Rows (id, artifact, execution, type, time) with their paths, in the order of the rows; one more statement."""
-    events: dict[int, mlmd.Event] = {}
-    for event_id, artifact_id, execution_id, type_, at_ms in rows:
-        event = events[event_id] = mlmd.Event(artifact_id=artifact_id, execution_id=execution_id)
-        event.type = type_
-        if at_ms is not None:
-            event.milliseconds_since_epoch = at_ms
+    events = {row[0]: _event(*row[1:]) for row in rows}
     if events:
         for event_id, is_index, index, key in tx.rows(_PATHS, ids=values(events)):
-            step = events[event_id].path.steps.add()
-            if is_index:
-                step.index = index
-            else:
-                step.key = key
+            _add_step(events[event_id], is_index, index, key)
     return list(events.values())
 
 
+def _event(artifact_id: int, execution_id: int, type_: Any, at_ms: int | None) -> mlmd.Event:
+    event = mlmd.Event(artifact_id=artifact_id, execution_id=execution_id)
+    event.type = type_  # may be a number that the enum does not have
+    if at_ms is not None:
+        event.milliseconds_since_epoch = at_ms
+    return event
+
+
+def _add_step(event: mlmd.Event, is_index: bool, index: int | None, key: str | None) -> None:
+    if is_index:
+        event.path.steps.add(index=index)
+    else:
+        event.path.steps.add(key=key)
+
+
 def events_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[mlmd.Event]:
-    """The events of artifacts or of executions, by event id; two statements."""
+    """The events of artifacts or of executions, by event id; one statement."""
     if not ids:
         return []
-    statement = _BY_ARTIFACT if kind is ARTIFACT else _BY_EXECUTION
-    return event_messages(tx, tx.rows(statement, ids=values(set(ids))))
+    events: dict[int, mlmd.Event] = {}
+    for event_id, artifact_id, execution_id, type_, at_ms, is_index, index, key in tx.rows(
+        _with_paths(kind, tx.dialect), ids=values(set(ids))
+    ):
+        event = events.get(event_id)
+        if event is None:
+            event = events[event_id] = _event(artifact_id, execution_id, type_, at_ms)
+        if is_index is not None:
+            _add_step(event, is_index, index, key)
+    return [events[event_id] for event_id in sorted(events)]
 
 
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}

@@ -132,10 +132,11 @@ def messages_of(kind: Kind, rows: Iterable[Sequence[Any]], properties: Iterable[
 
 
 def _filled(found: dict[int, Any], properties: Iterable[Sequence[Any]]) -> list[Any]:
-    for owner, *rest in properties:
+    for row in properties:
         # Some may be left of a node that is gone.
-        if owner in found:
-            fill(found[owner], rest)
+        node = found.get(row[0])
+        if node is not None:
+            fill(node, *row[1:])
     return list(found.values())
 
 
