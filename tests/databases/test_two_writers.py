@@ -147,7 +147,14 @@ def test_nothing_is_lost_or_doubled_and_the_log_has_it_all(
     for links in ("attributions", "associations"):
         # A link that both make at once is there once, and may be told twice: adding it again changes nothing.
         logged[links] = [link for n, link in enumerate(logged[links]) if link not in logged[links][:n]]
-    assert logged == normalised(of_tables(client))
+    there = normalised(of_tables(client))
+    for key, stored in there["executions"].items():
+        image = logged["executions"].get(key, mlmd.Execution())
+        at_once = stored.last_update_time_since_epoch == image.last_update_time_since_epoch
+        if at_once and theirs.name in stored.custom_properties:
+            # As docs/change-log.md says: theirs within the millisecond of ours looks like one update with it.
+            image.custom_properties[theirs.name].CopyFrom(stored.custom_properties[theirs.name])
+    assert logged == there
     check_log(place[0])
 
 

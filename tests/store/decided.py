@@ -167,9 +167,13 @@ def _rows(request: Any) -> int:
 
 
 def _is_linked_type(request: Any) -> bool:
-    """Whether the request is one type, with an external id that may be taken and a base type that may be wrong."""
-    types = [value for field, value in request.ListFields() if field.name.endswith("_type")]
-    return any(type_.HasField("external_id") and type_.HasField("base_type") for type_ in types)
+    """Whether the request has a type with an external id, which may be taken, and something else that may be wrong."""
+    fields = [(field, value) for field, value in request.ListFields() if field.name.endswith(("_type", "_types"))]
+    types = [type_ for field, value in fields for type_ in (value if field.is_repeated else (value,))]
+    return any(
+        type_.HasField("external_id") and (type_.HasField("base_type") or mlmd.UNKNOWN in type_.properties.values())
+        for type_ in types
+    )
 
 
 def _any_size(name: str, request: Any, theirs: str, ours: str) -> bool:

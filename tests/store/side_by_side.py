@@ -27,6 +27,7 @@ from mdstore.wire import mlmd, service
 from tests.judge.library import Both, Library, library
 from tests.store import decided
 from tests.store.hostile import Hostility
+from tests.store.log import of_log, of_tables
 from tests.store.requests import LETTERS, READS, WRITES, Requests
 from tests.store.served import serving
 from tests.store.writing import KINDS
@@ -138,12 +139,19 @@ def rows(file: Path) -> dict[str, Any]:
 def unspaced(stored: Any) -> Any:
     """A value as both mean it: JSON without the spaces that one of them writes, a Struct in one order of its fields."""
     if isinstance(stored, str) and stored[:1] == "{":
-        return json.dumps(json.loads(stored), sort_keys=True)
+        return json.dumps(_without_numbers(json.loads(stored)), sort_keys=True)
     if isinstance(stored, str) and stored.startswith(STRUCT_PREFIX):
         found = Struct.FromString(base64.b64decode(stored.removeprefix(STRUCT_PREFIX), validate=True))
         found.DiscardUnknownFields()
         return STRUCT_PREFIX + base64.b64encode(found.SerializeToString(deterministic=True)).decode("ascii")
     return stored
+
+
+def _without_numbers(found: Any) -> Any:
+    """JSON of a struct type, whose only numbers are those of enums that have no such one; ours leaves them out."""
+    if isinstance(found, dict):
+        return {name: _without_numbers(value) for name, value in found.items() if type(value) is not int}
+    return [_without_numbers(value) for value in found] if isinstance(found, list) else found
 
 
 @contextmanager
@@ -183,14 +191,36 @@ def play(both: SideBySide, seed: int, *, rounds: int = ROUNDS) -> None:
 
 
 def _begin(both: SideBySide) -> None:
+    """Types and nodes for random requests to meet, and each read by a key once with one that is there."""
+
+    def tell(name: str, **fields: Any) -> None:
+        both.tell(name, getattr(service, f"{name}Request")(**fields))
+
     declared = {"i": mlmd.INT, "d": mlmd.DOUBLE, "s": mlmd.STRING, "t": mlmd.STRUCT, "b": mlmd.BOOLEAN}
     for kind in KINDS:
         letters = LETTERS[kind]
         for name in "TU":
-            wanted = {"name": name, "properties": declared}
-            both.tell(f"Put{letters}Type", getattr(service, f"Put{letters}TypeRequest")(**{f"{kind}_type": wanted}))
-        few = [{"type_id": 10 + 2 * KINDS.index(kind), "name": str(number)} for number in range(3)]
-        both.tell(f"Put{letters}s", getattr(service, f"Put{letters}sRequest")(**{f"{kind}s": few}))
+            wanted = {"name": name, "properties": declared, "external_id": f"{kind} {name}"}
+            tell(f"Put{letters}Type", **{f"{kind}_type": wanted})
+        few = [
+            {"type_id": 10 + 2 * KINDS.index(kind), "name": str(number), "external_id": f"first {number}"}
+            for number in range(3)
+        ]
+        tell(f"Put{letters}s", **{f"{kind}s": few})
+        tell(f"Get{letters}Type", type_name="T")
+        tell(f"Get{letters}TypesByExternalIds", external_ids=[f"{kind} T", "no"])
+        tell(f"Get{letters}sByExternalIds", external_ids=["first 0", "no"])
+    tell(
+        "PutLineageSubgraph",
+        executions=[{"id": 1, "type_id": 12}],
+        artifacts=[{"id": 1, "type_id": 10}],
+        contexts=[{"id": 1, "type_id": 14, "name": "0"}],
+        event_edges=[{"execution_index": 0, "artifact_index": 0, "event": {"type": "OUTPUT"}}],
+    )
+    tell("PutParentContexts", parent_contexts=[{"child_id": 1, "parent_id": 2}])
+    tell("GetContextsByArtifact", artifact_id=1)
+    tell("GetContextsByExecution", execution_id=1)
+    tell("GetLineageSubgraph", lineage_subgraph_query_options={"starting_artifacts": {"filter_query": "id = 1"}})
 
 
 def _page_through(both: SideBySide, name: str, request: Any) -> None:
@@ -210,11 +240,48 @@ def compare_all(both: SideBySide) -> None:
         both.tell(f"Get{letters}Types", getattr(service, f"Get{letters}TypesRequest")())
     everyone = range(-1, 400)
     both.tell("GetEventsByExecutionIDs", service.GetEventsByExecutionIDsRequest(execution_ids=everyone))
+    _compare_log(both)
     theirs, ours = both.rows()
     for table in theirs:
         left, right = (set(map(repr, found[table])) for found in (theirs, ours))
         assert left == right, f"{table}, library: {sorted(left - right)[:5]}, ours: {sorted(right - left)[:5]}"
         assert len(ours[table]) == len(theirs[table]), table
+
+
+def _compare_log(both: SideBySide) -> None:
+    """What our change log adds up to is what is there, but for the times that were told behind its back."""
+    logged, there = of_log(both.client), of_tables(both.client)
+    for found in (logged, there):
+        for field, entries in found.items():
+            for entry in entries.values() if isinstance(entries, dict) else entries:
+                for time in _TIMES:
+                    if time in entry.DESCRIPTOR.fields_by_name:
+                        entry.ClearField(time)
+                for values in ("properties", "custom_properties"):
+                    for value in getattr(entry, values, {}).values():
+                        # SQLite has one zero, and no sign for it.
+                        if not isinstance(value, int) and value.HasField("double_value") and value.double_value == 0:
+                            value.double_value = 0.0
+                if field.endswith("_types"):
+                    # The database does not tell a text that is empty from one that is not there.
+                    for name in ("version", "description", "external_id"):
+                        if not getattr(entry, name):
+                            entry.ClearField(name)
+    for field in logged:
+        if isinstance(logged[field], dict):
+            images = ((logged[field].get(key), there[field].get(key)) for key in logged[field] | there[field])
+            differing = [f"the log: {log}the tables: {table}" for log, table in images if not _are_same(log, table)]
+            assert not differing, differing[0]
+        else:
+            assert Counter(map(str, logged[field])) == Counter(map(str, there[field])), field
+
+
+def _are_same(image: Any, other: Any) -> bool:
+    # As bytes too, since a number that is none is not equal to itself.
+    return bool(image == other) or (
+        None not in (image, other)
+        and image.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+    )
 
 
 def main() -> None:

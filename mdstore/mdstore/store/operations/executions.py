@@ -96,6 +96,11 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
                 continue
             else:
                 first_of[artifact.external_id] = position
+        elif reuse and artifact.HasField("id"):
+            # Pairs are worked off in their order: this one may take an external id or set one free.
+            known = {name: there for name, there in known.items() if there != artifact.id}
+            if artifact.external_id:
+                known[artifact.external_id] = artifact.id
         slots.append(len(wanted))
         wanted.append(artifact)
     ids = putting.put(tx, ARTIFACT, wanted)
@@ -168,6 +173,10 @@ def put_contexts(tx: Transaction, contexts: Sequence[mlmd.Context], *, reuse: bo
 
     ids: list[int | tuple[int, str]] = []
     for context in contexts:
+        if context.HasField("id") and context.id not in stored and new:
+            # A request may name by its id what it has just created, if it guesses right.
+            make_new()
+            stored.update((found.id, found) for found in nodes.by_ids(tx, CONTEXT, [context.id]))
         if force_reuse and context.HasField("id"):
             if context.id not in stored:
                 raise NotFound(f"no context has the id {context.id}")

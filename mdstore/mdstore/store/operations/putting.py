@@ -111,9 +111,9 @@ def create(tx: Transaction, kind: Kind, nodes: Sequence[Any], declared: dict[int
         rows.append([_column(image, name) for name in names])
     ids = tx.create(_insert(kind), rows)
     property_rows: list[PropertyRow] = []
-    for node_id, node, image in zip(ids, nodes, images, strict=True):
+    for node_id, image in zip(ids, images, strict=True):
         image.id = node_id
-        property_rows += rows_of(node_id, node)
+        property_rows += rows_of(node_id, image)
     tx.later(_put_property(kind, Conflict.FAIL), property_rows)
     if kind is CONTEXT:
         for image in images:
@@ -181,6 +181,7 @@ def _wanted_masked(kind: Kind, stored: Any, node: Any, mask: Collection[str]) ->
         raise InvalidArgument("a context needs a name that is not empty")
     if kind.has_uri and not wanted.HasField("uri"):
         wanted.uri = ""
+    wanted.DiscardUnknownFields()
     return wanted
 
 
@@ -230,6 +231,11 @@ def update_nodes(
         stored = stored_by_id.get(node.id)
         if stored is None:
             raise InvalidArgument(f"Cannot find the given id: no {kind.label} has the id {node.id}")
+        if guarded and node.last_update_time_since_epoch != stored.last_update_time_since_epoch:
+            raise FailedPrecondition(
+                f"{kind.label} {node.id} was updated at {stored.last_update_time_since_epoch}, "
+                f"not at {node.last_update_time_since_epoch}: read it again"
+            )
         if node.HasField("type_id") and node.type_id != stored.type_id:
             raise InvalidArgument(
                 f"{kind.label} {node.id} is of type {stored.type_id}, which cannot be changed to {node.type_id}"
@@ -238,11 +244,6 @@ def update_nodes(
         check_declared(
             declaration.name, declaration.properties, node.properties, _masked_names(node, mask) if mask else None
         )
-        if guarded and node.last_update_time_since_epoch != stored.last_update_time_since_epoch:
-            raise FailedPrecondition(
-                f"{kind.label} {node.id} was updated at {stored.last_update_time_since_epoch}, "
-                f"not at {node.last_update_time_since_epoch}: read it again"
-            )
         wanted = _wanted_masked(kind, stored, node, mask) if mask else _wanted_full(kind, stored, node)
         if wanted == stored and not force_update_time:
             continue
