@@ -79,20 +79,11 @@ def insert_events(tx: Transaction, events: Sequence[mlmd.Event]) -> None:
         image.CopyFrom(event)
         image.DiscardUnknownFields()
         image.ClearField("system_metadata")
-<<<<<<< HEAD
         # A step that says nothing is no row, and so must not be in the log.
         if not all(step.WhichOneof("value") for step in event.path.steps):
             del image.path.steps[:]
             image.path.steps.extend(step for step in event.path.steps if step.WhichOneof("value"))
         if not image.path.steps:
-=======
-        # A step that says nothing is not stored, nor is a path without steps.
-        steps = [step for step in image.path.steps if step.WhichOneof("value") is not None]
-        if len(steps) < len(image.path.steps):
-            del image.path.steps[:]
-            image.path.steps.extend(steps)
-        if not steps:
->>>>>>> 879b3a8 (w)
             image.ClearField("path")
         if not image.HasField("milliseconds_since_epoch"):
             image.milliseconds_since_epoch = tx.now_ms()
