@@ -135,11 +135,9 @@ def _exact(name: str, request: Any, theirs: str, ours: str) -> bool:
 
 
 def _linked(name: str, request: Any, theirs: str, ours: str) -> bool:
-    return (
-        name in {"PutExecution", "PutLineageSubgraph"}
-        and _loose(request)
-        and (theirs, ours) == ("OK", "INVALID_ARGUMENT")
-    )
+    """The library goes on with such a link, and tells a later mistake if there is one."""
+    goes_on = theirs in {"OK", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED", "INTERNAL"}
+    return name in {"PutExecution", "PutLineageSubgraph"} and _loose(request) and goes_on and ours == "INVALID_ARGUMENT"
 
 
 def _empty(name: str, request: Any, theirs: str, ours: str) -> bool:
