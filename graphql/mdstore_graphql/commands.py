@@ -40,7 +40,8 @@ def schema() -> None:
 @app.command()
 def serve(
     database: Annotated[
-        str | None, typer.Option(help="The store's database, sqlite:///FILE. [MDSTORE_DATABASE]")
+        str | None,
+        typer.Option(help="The store's database: sqlite:///FILE, postgresql://... or mysql://... [MDSTORE_DATABASE]"),
     ] = None,
     graph: Annotated[str | None, typer.Option(help="The lineage graph, sqlite:///FILE. [MDSTORE_GRAPH]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port; 0 for a free one. [MDSTORE_HTTP_PORT, 8000]")] = None,
@@ -50,7 +51,9 @@ def serve(
     given: dict[str, Any] = {"database": database, "graph": graph, "http_port": http_port, "host": host}
     settings = GraphQLSettings(**{name: value for name, value in given.items() if value is not None})
     if not settings.database:
-        raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
+        raise CannotStart(
+            "which database? Set --database or MDSTORE_DATABASE to sqlite:///FILE, postgresql://... or mysql://..."
+        )
     if not settings.graph:
         raise CannotStart("which graph? Say --graph sqlite:///FILE, or set MDSTORE_GRAPH")
     _serve(settings)

@@ -27,7 +27,7 @@ def follow(
     ] = None,
     graph: Annotated[str | None, typer.Option(help="The lineage graph, sqlite:///FILE. [MDSTORE_GRAPH]")] = None,
 ) -> None:
-    """Project a store's changes into a lineage graph as they happen, until stopped."""
+    """Project a store's changes into a lineage graph, until stopped."""
     given: dict[str, Any] = {"store": store, "graph": graph}
     settings = LineageSettings(**{name: value for name, value in given.items() if value is not None})
     if not settings.store:

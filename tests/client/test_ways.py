@@ -214,3 +214,11 @@ def test_an_address_that_is_none_is_the_same_error_for_both(url: str) -> None:
     with pytest.raises(type(waiting.value)) as asynchronous:
         asyncio.run(connect())
     assert str(asynchronous.value) == str(waiting.value)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "metadata.db"])
+def test_an_address_without_a_scheme_is_told_of_all_that_there_are(url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        mdstore.connect(url)
+    for form in ("grpc://HOST:PORT", "sqlite:///FILE", "postgresql://", "mysql://"):
+        assert form in str(caught.value)

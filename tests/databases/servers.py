@@ -162,6 +162,8 @@ class PostgreSQLServer(Server):
             "full_page_writes": durable,
             "shared_buffers": f"{self.buffers_mb}MB",
             "max_connections": 200,
+            # In the data folder, which is deleted: what is in /dev/shm stays when a server is killed.
+            "dynamic_shared_memory_type": "mmap",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [*self._as, self._programs() / "postgres", "-D", self.folder / "data", *options]

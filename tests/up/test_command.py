@@ -34,6 +34,16 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
     assert not {name for name in imported if name.startswith("mdstore_")}
 
 
+@pytest.mark.parametrize(
+    "group", [(), ("hold",), ("log",), ("spool",), ("graphql",), ("lineage",), ("writer",)], ids=" ".join
+)
+def test_a_line_of_help_for_each_command_fits_on_80_columns(group: tuple[str, ...]) -> None:
+    done = run(*group, "--help", COLUMNS="80", TERMINAL_WIDTH="80")
+    assert done.returncode == 0
+    _, commands = done.stdout.split("Commands:\n")
+    assert [line for line in commands.splitlines() if line.endswith("...")] == []
+
+
 @pytest.mark.parametrize("seen", ["typer.main", "mdstore.cli.app", "structlog", "grpc", "sqlalchemy.sql"])
 def test_ctrl_c_while_the_command_starts_ends_it_with_130_and_without_a_word(seen: str, tmp_path: Path) -> None:
     command = ["-m", "mdstore", "serve", "--database", f"sqlite:///{tmp_path}/db", "--grpc-port", "0"]

@@ -85,7 +85,7 @@ def watch(
     ] = None,
     cluster: ClusterName = None,
 ) -> None:
-    """Record what happens on the cluster that the kubeconfig or the pod's service account names."""
+    """Record what happens on your kubeconfig's or the pod's cluster."""
     from mdstore_writer.cluster import ClusterUnreachable, open_cluster  # noqa: PLC0415 (slow to import)
     from mdstore_writer.watch import Watcher  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ Database = Annotated[
 
 @app.command()
 def verify(database: Database) -> None:
-    """Check that nothing is missing from the log and nothing was altered. Ends with 1 when something was.
+    """Check that nothing in the log is missing or altered. Ends with 1 when something is.
 
     The check computes every hash again, so it also finds what was altered in the database with other tools. Servers may
     go on working meanwhile. Write the printed hash down elsewhere: a log that was rewritten from some position to its
@@ -83,7 +83,7 @@ def history(
         bool, typer.Option("--json", help="What it was after each commit, as JSON, a line each.")
     ] = False,
 ) -> None:
-    """Say which commits changed one node, also one that was deleted: when, who, and what changed."""
+    """Say what changed a node, also a deleted one: when, who, and what."""
     given = [
         (kind, node_id)
         for kind, node_id in ((nodes.ARTIFACT, artifact), (nodes.EXECUTION, execution), (nodes.CONTEXT, context))

@@ -33,7 +33,9 @@ def serve(
     given: dict[str, Any] = {"database": database, "grpc_port": grpc_port, "http_port": http_port, "host": host}
     settings = ServeSettings(**{name: value for name, value in given.items() if value is not None})
     if not settings.database:
-        raise CannotStart("which database? Say --database sqlite:///FILE, or set MDSTORE_DATABASE")
+        raise CannotStart(
+            "which database? Set --database or MDSTORE_DATABASE to sqlite:///FILE, postgresql://... or mysql://..."
+        )
     plan = settings.plan()
     with (
         Store.open(settings.database, keep_answers_s=settings.keep_answers_s) as store,

@@ -22,7 +22,7 @@ Place = Annotated[
 
 @app.command("list")
 def list_files(place: Place = None) -> None:
-    """Say what waits: each file, when it was begun, for which store, how much of it was not sent."""
+    """Say what waits: each file, since when, for which store, how much."""
     from mdstore.steps import spool  # noqa: PLC0415 (grpc takes 0.2 s to import)
 
     count = 0

@@ -75,9 +75,12 @@ class Connecting:
 
 
 def _is_remote(url: str) -> bool:
-    scheme, colon, _ = url.partition(":")
-    if not colon:
-        raise InvalidArgument(f"{shown(url)!r} is no store's URL: write grpc://HOST:PORT or sqlite:///FILE")
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise InvalidArgument(
+            f"{shown(url)!r} is no store's URL: write grpc://HOST:PORT for a server, or its database's "
+            "(sqlite:///FILE, postgresql://..., mysql://...)"
+        )
     return scheme in {"grpc", "grpcs"}
 
 
