@@ -51,6 +51,8 @@ class Transaction:
         self._dialect = dialect
         self.dialect = dialect.name
         """Decides the texts of the statements."""
+        self.filters = dialect.filters
+        """Decides those of filter queries."""
         self.now_ms = now_ms
         self.statements = 0
         """How many SQL statements were run, for the budgets that tests hold."""

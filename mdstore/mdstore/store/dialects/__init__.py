@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.engine import URL
 
 from mdstore.errors import AlreadyExists, InvalidArgument, MetadataError
+from mdstore.store.dialects.filters import FilterSQL
 from mdstore.store.sql import Insert, Values, Write
 
 Row = tuple[Any, ...]
@@ -47,6 +48,8 @@ class Dialect(ABC):
     """Whether a rollback undoes the making of tables too."""
     errors: ClassVar[tuple[type[Exception], ...]]
     """What the driver raises."""
+    filters: ClassVar[FilterSQL]
+    """How filter queries are said."""
 
     @abstractmethod
     def engine(self, url: URL, *, must_exist: bool) -> Engine:

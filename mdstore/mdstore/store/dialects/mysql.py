@@ -32,6 +32,7 @@ from mdstore.errors import (
     Unavailable,
 )
 from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
+from mdstore.store.dialects.filters_mysql import MySQLFilters
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 STATEMENT_BYTES: Final = 1024 * 1024
@@ -78,6 +79,7 @@ class MySQL(Dialect):
     reads_inline = False
     undoes_tables = False
     errors = (pymysql.err.Error,)
+    filters = MySQLFilters()
 
     def __init__(self) -> None:
         """No database yet."""

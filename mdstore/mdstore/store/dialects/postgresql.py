@@ -28,6 +28,7 @@ from mdstore.errors import (
 )
 from mdstore.store import tables
 from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
+from mdstore.store.dialects.filters_postgresql import PostgreSQLFilters
 from mdstore.store.sql import DIALECTS, Conflict, Delete, Insert, LowerCase, Update, Values, Write, quote
 
 _LOCK: Final = 0x6D6473746F7265
@@ -56,6 +57,7 @@ class PostgreSQL(Dialect):
     name = "postgresql"
     reads_inline = False
     errors = (psycopg.Error,)
+    filters = PostgreSQLFilters()
 
     def engine(self, url: URL, *, must_exist: bool) -> Engine:  # noqa: ARG002 (an interface)
         """The engine of the database that the URL names."""

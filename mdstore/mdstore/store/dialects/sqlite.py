@@ -27,6 +27,7 @@ from mdstore.errors import (
 )
 from mdstore.store import tables
 from mdstore.store.dialects import POOL_SIZE, Dialect, Row, Running, taken
+from mdstore.store.dialects.filters_sqlite import SQLiteFilters
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 BUSY_TIMEOUT_S: Final = 5.0
@@ -41,6 +42,7 @@ class SQLite(Dialect):
     name = "sqlite"
     reads_inline = True
     errors = (sqlite3.Error,)
+    filters = SQLiteFilters()
 
     def __init__(self) -> None:
         """No database yet."""

@@ -7,14 +7,14 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select, bindparam, literal_column, select, union_all
 
 from mdstore.store import tables
+from mdstore.store.dialects.filters import FilterSQL
 from mdstore.store.filterquery.columns import Relation, Type
 from mdstore.store.filterquery.expressions import Call, Column, Expression, Literal, Row
 from mdstore.store.filterquery.parts import AnyOf, Part, Parts, asked_of_rows, has_index
-from mdstore.store.filterquery.rendering import Fragment, Piece, Renderer, balanced, unplanned
+from mdstore.store.filterquery.rendering import Renderer
+from mdstore.store.fragments import Fragment, Piece, balanced, listed, unplanned
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 
-MOST_JOINED: Final = 4
-"""Rows that one condition compares and PostgreSQL may still plan together with the rest of the statement."""
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 _NEIGHBOUR: Final = {
     Relation.CONTEXT: CONTEXT,
@@ -44,10 +44,10 @@ class Conditions:
     """Renders parts for nodes of one kind on one database."""
 
     kind: Kind
-    dialect: str
+    sql: FilterSQL
 
     def holds(self, parts: Parts) -> list[ColumnElement[bool]]:
-        """Conditions on the node's row, none of which SQLite tries to begin with."""
+        """Conditions on the node's row, none of which SQLite begins with."""
         return [Fragment(balanced([self._one(part) for part in parts], " AND "))] if parts else []
 
     def begins(self, part: Part | AnyOf) -> ColumnElement[bool]:
@@ -87,8 +87,8 @@ class Conditions:
             inside = inside.where(source.node == node.id, *source.where)
         if part.condition is not None:
             inside = inside.where(Fragment(self._renderer(sources, begins=False).render(part.condition)))
-        if self.dialect == "postgresql" and len(sources) > MOST_JOINED:
-            # This keeps the planner from joining them with everything else, which for 20 rows takes it minutes.
+        if self.sql.most_joined is not None and len(sources) > self.sql.most_joined:
+            # This keeps the planner from joining them with everything else.
             inside = inside.offset(literal_column("0"))
         return inside.correlate(self.kind.table).exists()
 
@@ -106,7 +106,7 @@ class Conditions:
         return pieces
 
     def _renderer(self, sources: dict[Row, _Source], *, begins: bool) -> Renderer:
-        plain = begins or self.dialect != "sqlite"
+        plain = begins or self.sql.knows_counts
 
         def element(column: Column, name: str) -> Piece:
             columns = self.kind.table.c if column.row is None else sources[column.row].columns
@@ -120,22 +120,18 @@ class Conditions:
                 return found.correlate_except(names).scalar_subquery()
             return element(column, column.name)
 
-        def type_is(column: Column, names: Fragment) -> Piece:
+        def type_is(column: Column, names: Sequence[Piece]) -> Piece:
             kind = self.kind if column.row is None else _NEIGHBOUR[column.row.relation]
             types = tables.TYPE.alias()
-            name: Piece = types.c.name
-            if self.dialect == "mysql":
-                name = Fragment("CAST(CONVERT(", types.c.name, " USING utf8mb4) AS BINARY)")
-            if self.dialect == "postgresql":
-                name = Fragment("(", types.c.name, ' COLLATE "C")')
+            named = Fragment(self.sql.same(types.c.name), " IN (", *listed(names), ")")
             wanted = (
                 select(types.c.id)
-                .where(Fragment(name, names), types.c.type_kind == literal_column(str(kind.type_kind)))
+                .where(named, types.c.type_kind == literal_column(str(kind.type_kind)))
                 .correlate_except(types)
             )
             return Fragment("(", element(column, "type_id"), " IN ", wanted.scalar_subquery(), ")")
 
-        return Renderer(self.dialect, render, type_is)
+        return Renderer(self.sql, render, type_is)
 
 
 def _picks(item: Expression, *names: str) -> bool:

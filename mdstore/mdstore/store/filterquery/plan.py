@@ -16,13 +16,15 @@ from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal_col
 
 from mdstore.errors import InvalidArgument
 from mdstore.store import tables
+from mdstore.store.dialects.filters import FilterSQL
 from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
 from mdstore.store.filterquery.expressions import Expression
 from mdstore.store.filterquery.parsing import parse
 from mdstore.store.filterquery.parts import Part, Parts, asked_of_rows, cut, has_index, is_unique, size
-from mdstore.store.filterquery.rendering import parameter, unplanned
+from mdstore.store.filterquery.rendering import parameter
 from mdstore.store.filterquery.syntax import FilterFault, fault
+from mdstore.store.fragments import unplanned
 from mdstore.store.kinds import ARTIFACT, EXECUTION, Kind
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
@@ -99,7 +101,7 @@ class Plan:
     """The shape of a statement: it can be kept for all filters and scopes of the same."""
 
     kind: Kind
-    dialect: str
+    sql: FilterSQL
     scope: str
     expression: Expression
     begin: int | None
@@ -120,7 +122,7 @@ class Plan:
     def conditions(self) -> list[ColumnElement[bool]]:
         """On the node's row: the filter, and the scope where the statement does not go along it."""
         parts = _parts(self.expression)
-        render = Conditions(self.kind, self.dialect)
+        render = Conditions(self.kind, self.sql)
         found = [] if self.along_scope or not self.scope else [inside(self.kind, self.scope)]
         if self.begin is None:
             return [*found, *render.holds(parts)]
@@ -150,8 +152,8 @@ def _parts(expression: Expression) -> Parts:
 
 def plan(tx: Transaction, found: Filter, scope: Scope) -> Plan:
     """Decide how to answer a filter; on SQLite that takes one statement at most."""
-    known = Plan(found.kind, tx.dialect, scope.name, found.expression, None, True)
-    return _choose(tx, found, scope, known) if tx.dialect == "sqlite" else known
+    known = Plan(found.kind, tx.filters, scope.name, found.expression, None, True)
+    return known if tx.filters.knows_counts else _choose(tx, found, scope, known)
 
 
 def _choose(tx: Transaction, found: Filter, scope: Scope, known: Plan) -> Plan:
@@ -163,7 +165,7 @@ def _choose(tx: Transaction, found: Filter, scope: Scope, known: Plan) -> Plan:
             return replace(known, begin=number, along_scope=False)
     if not indexed and not scope.name:
         return known
-    counted = _counted(found.kind, tx.dialect, scope.name, found.expression)
+    counted = _counted(found.kind, tx.filters, scope.name, found.expression)
     ((newest, in_scope, *counts),) = tx.rows(counted, scope=scope.id, **found.parameters)
     fewest = min(counts, default=MANY)
     if fewest <= in_scope and fewest < MANY:
@@ -176,11 +178,11 @@ def _choose(tx: Transaction, found: Filter, scope: Scope, known: Plan) -> Plan:
 
 
 @lru_cache(512)
-def _counted(kind: Kind, dialect: str, scope: str, expression: Expression) -> Statement:
+def _counted(kind: Kind, sql: FilterSQL, scope: str, expression: Expression) -> Statement:
     """One row: the newest node, and how many the scope holds and each part with an index meets, up to a limit."""
 
     def make() -> Any:
-        render = Conditions(kind, dialect)
+        render = Conditions(kind, sql)
         counted = [render.found_by(part, ids=False) for part in _parts(expression) if has_index(part)]
         in_scope = [_in_scope(kind, scope)] if scope else []
         # First a short look: when it finds that anything is few, that is enough.
@@ -228,7 +230,7 @@ def matching(tx: Transaction, kind: Kind, text: str, among: Collection[int] | No
     found = read(kind, text)
     if among is not None:
         # Few, and each is looked at.
-        chosen = Plan(kind, tx.dialect, "", found.expression, None, True)
+        chosen = Plan(kind, tx.filters, "", found.expression, None, True)
         rows = tx.rows(_ids(chosen, True), among=values(among), most=most, **found.parameters)
     else:
         rows = tx.rows(_ids(plan(tx, found, Scope()), False), most=most, **found.parameters)

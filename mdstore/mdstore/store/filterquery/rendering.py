@@ -1,53 +1,18 @@
-"""From expressions to SQL, with one meaning on every database.
+"""From expressions to SQL: an expression becomes pieces of text and bound parameters, never a value in the text.
 
-An expression becomes a `Fragment`: constant pieces of text and bound parameters, never a value in the text. Where the
-databases differ, the pieces do:
-
-- `=` and `<` on texts look at every character, in the order of code points: MySQL's collations would not.
-- LIKE takes upper and lower case of ASCII for the same, and a backslash takes away the meaning of `%` and `_`.
-- Arithmetic of integers does not end at a column's 32 or 64 bits; what divides by zero is NULL.
+What the databases say in different words comes from the dialect (`mdstore.store.dialects.filters`).
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.types import Boolean
+from sqlalchemy import BindParameter, bindparam
 
+from mdstore.store.dialects.filters import FilterSQL
 from mdstore.store.filterquery.columns import Type
 from mdstore.store.filterquery.expressions import Call, Column, Constant, Expression, Literal
-
-Piece = Any
-"""A text, or an element of SQLAlchemy."""
-
-
-class Fragment(ColumnElement[bool]):
-    """Pieces of SQL one after the other."""
-
-    inherit_cache = False
-    type = Boolean()
-
-    def __init__(self, *pieces: Piece) -> None:
-        """Take texts, which are SQL as they are, and elements, which are rendered."""
-        self.pieces = pieces
-
-    def self_group(self, against: Any = None) -> "Fragment":  # noqa: ARG002 (SQLAlchemy's signature)
-        """Every fragment has its own parentheses."""
-        return self
-
-
-@compiles(Fragment)
-def _fragment(element: Fragment, compiler: SQLCompiler, **kw: Any) -> str:
-    return "".join(piece if isinstance(piece, str) else compiler.process(piece, **kw) for piece in element.pieces)
-
-
-def unplanned(column: ColumnElement[Any]) -> Fragment:
-    """A column that SQLite's planner does not begin with: it knows nothing of the values that are compared."""
-    return Fragment("+", column)
+from mdstore.store.fragments import Fragment, Piece, balanced, listed
 
 
 def parameter(slot: int) -> str:
@@ -59,11 +24,11 @@ def parameter(slot: int) -> str:
 class Renderer:
     """Renders expressions for one database, given what columns are there."""
 
-    dialect: str
+    sql: FilterSQL
     column: Callable[[Column], Piece]
     """The SQL of a column."""
-    type_is: Callable[[Column, Fragment], Piece]
-    """(a column `type`, ` = ..` or ` IN (..)`) -> the condition that the type has such a name."""
+    type_is: Callable[[Column, Sequence[Piece]], Piece]
+    """(a column `type`, texts) -> the condition that the type's name is one of them."""
 
     def render(self, expression: Expression) -> Piece:
         """The SQL of an expression."""
@@ -77,20 +42,19 @@ class Renderer:
             case Call():
                 return _OPERATIONS[expression.op](self, expression)
 
+    def all(self, expressions: Sequence[Expression]) -> list[Piece]:
+        """The SQL of each."""
+        return [self.render(expression) for expression in expressions]
+
     def literal(self, literal: Literal) -> Piece:
         """A parameter that is bound when the statement runs."""
         bound: BindParameter[Any] = bindparam(parameter(literal.slot))
-        # PostgreSQL would have to guess what a parameter is.
-        if self.dialect == "postgresql" and literal.type is Type.STRING:
-            return Fragment("CAST(", bound, " AS TEXT)")
-        return bound
+        return self.sql.text(bound) if literal.type is Type.STRING else bound
 
     def constant(self, constant: Constant) -> Piece:
         """What is part of the statement."""
         if constant.value is None:
-            if self.dialect == "postgresql":
-                return f"CAST(NULL AS {_POSTGRESQL_TYPES[constant.type]})"
-            return "NULL"
+            return self.sql.null(constant.type)
         if constant.type is Type.BOOL:
             return "TRUE" if constant.value else "FALSE"
         if constant.type is Type.INT64:
@@ -98,41 +62,19 @@ class Renderer:
         return bindparam(None, constant.value, unique=True)
 
     def exact(self, expression: Expression) -> Piece:
-        """An operand of a comparison: a text as its code points."""
+        """An operand of `<`: a text as its code points."""
         found = self.render(expression)
-        if expression.type is not Type.STRING or self.dialect == "sqlite":
-            return found
-        if self.dialect == "postgresql":
-            return Fragment("(", found, ' COLLATE "C")')
-        # A parameter is in the connection's character set, a column in its own.
-        return Fragment("CAST(CONVERT(", found, " USING utf8mb4) AS BINARY)")
+        return self.sql.exact(found) if expression.type is Type.STRING else found
+
+    def same(self, expression: Expression) -> Piece:
+        """An operand of `=`: a text whose every character counts."""
+        found = self.render(expression)
+        return self.sql.same(found) if expression.type is Type.STRING else found
 
     def wide(self, expression: Expression) -> Piece:
         """An operand of arithmetic: an integer that does not end at 32 or 64 bits."""
         found = self.render(expression)
-        if expression.type is not Type.INT64 or self.dialect == "sqlite":
-            return found
-        return Fragment("CAST(", found, " AS NUMERIC)" if self.dialect == "postgresql" else " AS DECIMAL(65))")
-
-    def equals(self, left: Expression, sign: str, right: Expression) -> Piece:
-        """`=` and `<>`, character by character."""
-        if self.dialect == "postgresql":
-            # Every collation that is deterministic compares for equality byte by byte, and so an index serves.
-            return Fragment("(", self.render(left), f" {sign} ", self.render(right), ")")
-        exact = Fragment("(", self.exact(left), f" {sign} ", self.exact(right), ")")
-        if self.dialect == "mysql" and sign == "=" and left.type is Type.STRING and isinstance(left, Column):
-            # The collation's comparison finds by the index what the exact one then looks at.
-            return Fragment("(", self.render(left), " = ", self.render(right), " AND ", exact, ")")
-        return exact
-
-
-_POSTGRESQL_TYPES: Final = {
-    Type.INT64: "BIGINT",
-    Type.DOUBLE: "DOUBLE PRECISION",
-    Type.STRING: "TEXT",
-    Type.BOOL: "BOOLEAN",
-    Type.NULL: "BIGINT",
-}
+        return self.sql.wide(found) if expression.type is Type.INT64 else found
 
 
 def is_type_name(expression: Expression) -> bool:
@@ -140,25 +82,11 @@ def is_type_name(expression: Expression) -> bool:
     return isinstance(expression, Column) and expression.name == "type" and expression.type is Type.STRING
 
 
-def _joined(renderer: Renderer, args: Sequence[Expression], separator: str) -> list[Piece]:
-    pieces: list[Piece] = []
-    for number, arg in enumerate(args):
-        if number:
-            pieces.append(separator)
-        pieces.append(renderer.render(arg))
-    return pieces
-
-
-def balanced(pieces: Sequence[Piece], operator: str) -> Piece:
-    """Operands of an operator that is associative, in pairs of pairs: SQLite nests no deeper than 1,000 expressions."""
-    if len(pieces) == 1:
-        return pieces[0]
-    middle = len(pieces) // 2
-    return Fragment("(", balanced(pieces[:middle], operator), operator, balanced(pieces[middle:], operator), ")")
+# --- conditions
 
 
 def _connective(renderer: Renderer, call: Call) -> Piece:
-    return balanced([renderer.render(arg) for arg in call.args], f" {call.op.upper()} ")
+    return balanced(renderer.all(call.args), f" {call.op.upper()} ")
 
 
 def _not(renderer: Renderer, call: Call) -> Piece:
@@ -168,16 +96,11 @@ def _not(renderer: Renderer, call: Call) -> Piece:
 def _equality(renderer: Renderer, call: Call) -> Piece:
     left, right = call.args
     if is_type_name(left) and isinstance(left, Column) and isinstance(right, Literal):
-        found = renderer.type_is(left, _exact_name(renderer, [right]))
+        found = renderer.type_is(left, [renderer.same(right)])
         return found if call.op == "=" else Fragment("(NOT ", found, ")")
-    return renderer.equals(left, "=" if call.op == "=" else "<>", right)
-
-
-def _exact_name(renderer: Renderer, names: Sequence[Expression]) -> Fragment:
-    pieces: list[Piece] = []
-    for number, name in enumerate(names):
-        pieces += [", " if number else "", renderer.exact(name)]
-    return Fragment(" IN (", *pieces, ")")
+    if call.op == "=" and left.type is Type.STRING and isinstance(left, Column):
+        return renderer.sql.text_equals_column(renderer.render(left), renderer.render(right))
+    return Fragment("(", renderer.same(left), " = " if call.op == "=" else " <> ", renderer.same(right), ")")
 
 
 def _order(renderer: Renderer, call: Call) -> Piece:
@@ -187,13 +110,10 @@ def _order(renderer: Renderer, call: Call) -> Piece:
 
 def _in(renderer: Renderer, call: Call) -> Piece:
     left, *items = call.args
+    texts = [renderer.same(item) for item in items]
     if is_type_name(left) and isinstance(left, Column) and all(isinstance(item, Literal) for item in items):
-        return renderer.type_is(left, _exact_name(renderer, items))
-    render = renderer.render if renderer.dialect == "postgresql" else renderer.exact
-    pieces: list[Piece] = []
-    for number, item in enumerate(items):
-        pieces += [", " if number else "", render(item)]
-    return Fragment("(", render(left), " IN (", *pieces, "))")
+        return renderer.type_is(left, texts)
+    return Fragment("(", renderer.same(left), " IN (", *listed(texts), "))")
 
 
 def _between(renderer: Renderer, call: Call) -> Piece:
@@ -202,15 +122,8 @@ def _between(renderer: Renderer, call: Call) -> Piece:
 
 
 def _like(renderer: Renderer, call: Call) -> Piece:
-    text, pattern = (renderer.render(arg) for arg in call.args)
-    match renderer.dialect:
-        case "postgresql":
-            return Fragment("(lower(", text, ' COLLATE "C") LIKE lower(', pattern, " COLLATE \"C\") ESCAPE '\\')")
-        case "mysql":
-            # Whatever the column's collation takes for the same.
-            return Fragment("(lower(", text, ") LIKE lower(", pattern, ") ESCAPE '\\\\')")
-        case _:
-            return Fragment("(", text, " LIKE ", pattern, " ESCAPE '\\')")
+    text, pattern = renderer.all(call.args)
+    return renderer.sql.like(text, pattern)
 
 
 def _is_null(renderer: Renderer, call: Call) -> Piece:
@@ -221,23 +134,17 @@ def _is_truth(renderer: Renderer, call: Call) -> Piece:
     return Fragment("(", renderer.render(call.args[0]), f" {call.op.upper()})")
 
 
+# --- numbers
+
+
 def _arithmetic(renderer: Renderer, call: Call) -> Piece:
     left, right = (renderer.wide(arg) for arg in call.args)
     return Fragment("(", left, f" {call.op} ", right, ")")
 
 
-def _as_double(renderer: Renderer, expression: Expression) -> Piece:
-    found = renderer.render(expression)
-    if expression.type is Type.DOUBLE:
-        return found
-    return Fragment("CAST(", found, f" AS {'REAL' if renderer.dialect == 'sqlite' else 'DOUBLE PRECISION'})")
-
-
 def _divide(renderer: Renderer, call: Call) -> Piece:
-    left, right = call.args
-    if renderer.dialect == "mysql":
-        return Fragment("((", renderer.wide(left), " * 1e0) / NULLIF(", renderer.wide(right), ", 0))")
-    return Fragment("(", _as_double(renderer, left), " / NULLIF(", _as_double(renderer, right), ", 0))")
+    left, right = (renderer.sql.real(renderer.render(arg), arg.type) for arg in call.args)
+    return Fragment("(", left, " / NULLIF(", right, ", 0))")
 
 
 def _negate(renderer: Renderer, call: Call) -> Piece:
@@ -245,165 +152,95 @@ def _negate(renderer: Renderer, call: Call) -> Piece:
 
 
 def _abs(renderer: Renderer, call: Call) -> Piece:
-    found = renderer.wide(call.args[0])
-    if renderer.dialect == "sqlite" and call.type is Type.INT64:
-        # Its abs() fails for the smallest integer.
-        return Fragment("(CASE WHEN ", found, " < 0 THEN - ", found, " ELSE ", found, " END)")
-    return Fragment("abs(", found, ")")
+    return renderer.sql.absolute(renderer.wide(call.args[0]), call.type)
 
 
-def _function(name: str) -> Callable[[Renderer, Call], Piece]:
-    def render(renderer: Renderer, call: Call) -> Piece:
-        return Fragment(f"{name}(", *_joined(renderer, call.args, ", "), ")")
+def _mod(renderer: Renderer, call: Call) -> Piece:
+    left, right = (renderer.wide(arg) for arg in call.args)
+    return renderer.sql.remainder(left, right)
 
-    return render
+
+def _div(renderer: Renderer, call: Call) -> Piece:
+    left, right = (renderer.wide(arg) for arg in call.args)
+    return renderer.sql.quotient(left, right)
+
+
+def _to_double(renderer: Renderer, call: Call) -> Piece:
+    (number,) = call.args
+    return renderer.sql.real(renderer.render(number), number.type)
+
+
+# --- texts
 
 
 def _ascii_case(renderer: Renderer, call: Call) -> Piece:
-    collation = ' COLLATE "C"' if renderer.dialect == "postgresql" else ""
-    return Fragment(f"{call.op}(", renderer.render(call.args[0]), f"{collation})")
+    return renderer.sql.in_case(call.op, renderer.render(call.args[0]))
 
 
 def _length(renderer: Renderer, call: Call) -> Piece:
-    return Fragment("length(" if renderer.dialect == "sqlite" else "char_length(", renderer.render(call.args[0]), ")")
+    return renderer.sql.length(renderer.render(call.args[0]))
 
 
 def _substr(renderer: Renderer, call: Call) -> Piece:
     text, position, *length = call.args
-    assert isinstance(position, Constant)
-    assert isinstance(position.value, int)
     found: Piece = renderer.render(text)
-    start = position.value
+    start = _number(position)
     if start < 0:
-        # From the end; a text that is shorter stays whole.
-        tail = ("substr(", f", {start})") if renderer.dialect == "sqlite" else ("right(", f", {-start})")
-        found, start = Fragment(tail[0], found, tail[1]), 1
+        found, start = renderer.sql.tail(found, -start), 1
     if length:
-        assert isinstance(length[0], Constant)
-        assert isinstance(length[0].value, int)
-        return Fragment("substr(", found, f", {max(start, 1)}, {max(length[0].value, 0)})")
+        return Fragment("substr(", found, f", {max(start, 1)}, {max(_number(length[0]), 0)})")
     return found if start in (0, 1) else Fragment("substr(", found, f", {start})")
 
 
-_SIDES: Final = {"trim": "BOTH", "ltrim": "LEADING", "rtrim": "TRAILING"}
+def _number(expression: Expression) -> int:
+    assert isinstance(expression, Constant)
+    return int(expression.value or 0)
 
 
 def _trim(renderer: Renderer, call: Call) -> Piece:
     text, characters = call.args
     assert isinstance(characters, Constant)
     found = renderer.render(text)
-    if not characters.value:
-        return found
-    match renderer.dialect:
-        case "mysql":
-            return _mysql_trim(call.op, found, str(characters.value))
-        case "postgresql":
-            name = "btrim" if call.op == "trim" else call.op
-            bound = Fragment("CAST(", bindparam(None, characters.value, unique=True), " AS TEXT)")
-            return Fragment(f"{name}(", found, ", ", bound, ")")
-        case _:
-            return Fragment(f"{call.op}(", found, ", ", bindparam(None, characters.value, unique=True), ")")
-
-
-def _mysql_trim(op: str, found: Piece, characters: str) -> Piece:
-    if len(characters) == 1:
-        return Fragment(f"TRIM({_SIDES[op]} ", bindparam(None, characters, unique=True), " FROM ", found, ")")
-    # Its TRIM takes away a text, not characters.
-    any_of = "[" + re.sub(r"([\W_])", r"\\\1", characters) + "]+"
-    ends = {"trim": f"(?-i)^{any_of}|{any_of}$", "ltrim": f"(?-i)^{any_of}", "rtrim": f"(?-i){any_of}$"}
-    return Fragment("REGEXP_REPLACE(", found, ", ", bindparam(None, ends[op], unique=True), ", '')")
+    return renderer.sql.trimmed(call.op, found, str(characters.value)) if characters.value else found
 
 
 def _affix(renderer: Renderer, call: Call) -> Piece:
     text, affix, length = call.args
-    assert isinstance(length, Constant)
-    count = int(length.value or 0)
-    if renderer.dialect == "sqlite":
-        part = f", 1, {count})" if call.op == "starts_with" else f", -{count})" if count else ", 1, 0)"
-        found: Piece = Fragment("substr(", renderer.render(text), part)
-    else:
-        found = Fragment("left(" if call.op == "starts_with" else "right(", renderer.render(text), f", {count})")
-    if renderer.dialect == "mysql":
-        return Fragment("(CAST(", found, " AS BINARY) = CAST(", renderer.render(affix), " AS BINARY))")
-    return Fragment("(", found, " = ", renderer.render(affix), ")")
+    part = renderer.sql.head if call.op == "starts_with" else renderer.sql.tail
+    found = renderer.sql.same(part(renderer.render(text), _number(length)))
+    return Fragment("(", found, " = ", renderer.same(affix), ")")
 
 
 def _strpos(renderer: Renderer, call: Call) -> Piece:
-    text, part = (renderer.render(arg) for arg in call.args)
-    match renderer.dialect:
-        case "postgresql":
-            return Fragment("strpos(", text, ", ", part, ")")
-        case "mysql":
-            # SUBSTRING_INDEX looks at every character and counts characters; LOCATE on bytes says whether it is there.
-            found = Fragment("LOCATE(CAST(", part, " AS BINARY), CAST(", text, " AS BINARY))")
-            place = Fragment("CHAR_LENGTH(SUBSTRING_INDEX(", text, ", ", part, ", 1)) + 1")
-            return Fragment("(CASE ", found, " WHEN 0 THEN 0 WHEN NULL THEN NULL ELSE ", place, " END)")
-        case _:
-            return Fragment("instr(", text, ", ", part, ")")
+    text, part = renderer.all(call.args)
+    return renderer.sql.position(text, part)
 
 
 def _concat(renderer: Renderer, call: Call) -> Piece:
-    if renderer.dialect == "mysql":
-        return Fragment("concat(", *_joined(renderer, call.args, ", "), ")")
-    return balanced([renderer.render(arg) for arg in call.args], " || ")
-
-
-def _nullif(renderer: Renderer, call: Call) -> Piece:
-    left, right = call.args
-    if renderer.dialect == "mysql" and left.type is Type.STRING:
-        same = renderer.equals(left, "=", right)
-        return Fragment("(CASE WHEN ", same, " THEN NULL ELSE ", renderer.render(left), " END)")
-    return Fragment("NULLIF(", renderer.render(left), ", ", renderer.render(right), ")")
-
-
-def _extreme(renderer: Renderer, call: Call) -> Piece:
-    if renderer.dialect == "mysql" and call.type is Type.STRING:
-        exact = [renderer.exact(arg) for arg in call.args]
-        pieces = [piece for item in exact for piece in (", ", item)][1:]
-        return Fragment(f"CONVERT({call.op}(", *pieces, ") USING utf8mb4)")
-    if renderer.dialect == "postgresql":
-        # Its own skip NULL.
-        pick = "max" if call.op == "greatest" else "min"
-        value = 'v COLLATE "C"' if call.type is Type.STRING else "v"
-        rows = [piece for arg in call.args for piece in (", (", renderer.render(arg), ")")]
-        rows[0] = "("
-        return Fragment(
-            f"(SELECT CASE WHEN count(v) = count(*) THEN {pick}({value}) END FROM (VALUES ",  # noqa: S608 (constants)
-            *rows,
-            ") AS picked(v))",
-        )
-    name = call.op
-    if renderer.dialect == "sqlite":
-        name = "max" if call.op == "greatest" else "min"
-    return Fragment(f"{name}(", *_joined(renderer, call.args, ", "), ")")
-
-
-def _mod(renderer: Renderer, call: Call) -> Piece:
-    left, right = (renderer.wide(arg) for arg in call.args)
-    if renderer.dialect == "sqlite":
-        return Fragment("(", left, " % NULLIF(", right, ", 0))")
-    return Fragment("mod(", left, ", NULLIF(", right, ", 0))")
-
-
-def _div(renderer: Renderer, call: Call) -> Piece:
-    left, right = (renderer.wide(arg) for arg in call.args)
-    match renderer.dialect:
-        case "postgresql":
-            return Fragment("div(", left, ", NULLIF(", right, ", 0))")
-        case "mysql":
-            return Fragment("(", left, " DIV NULLIF(", right, ", 0))")
-        case _:
-            return Fragment("CAST((", left, " / NULLIF(", right, ", 0)) AS INTEGER)")
-
-
-def _to_double(renderer: Renderer, call: Call) -> Piece:
-    if renderer.dialect == "mysql":
-        return Fragment("(", renderer.wide(call.args[0]), " * 1e0)")
-    return _as_double(renderer, call.args[0])
+    return renderer.sql.joined(renderer.all(call.args))
 
 
 def _to_string(renderer: Renderer, call: Call) -> Piece:
-    return Fragment("CAST(", renderer.render(call.args[0]), f" AS {'CHAR' if renderer.dialect == 'mysql' else 'TEXT'})")
+    return renderer.sql.as_string(renderer.render(call.args[0]))
+
+
+# --- of any type
+
+
+def _function(name: str) -> Callable[[Renderer, Call], Piece]:
+    def render(renderer: Renderer, call: Call) -> Piece:
+        return Fragment(f"{name}(", *listed(renderer.all(call.args)), ")")
+
+    return render
+
+
+def _nullif(renderer: Renderer, call: Call) -> Piece:
+    left, right = renderer.all(call.args)
+    return renderer.sql.null_if(left, right, call.args[0].type)
+
+
+def _extreme(renderer: Renderer, call: Call) -> Piece:
+    return renderer.sql.extreme(call.op, renderer.all(call.args), call.type)
 
 
 def _case(renderer: Renderer, call: Call) -> Piece:
@@ -413,8 +250,8 @@ def _case(renderer: Renderer, call: Call) -> Piece:
 
 def _case_of(renderer: Renderer, call: Call) -> Piece:
     operand, *cases, otherwise = call.args
-    compared = renderer.render if renderer.dialect == "postgresql" else renderer.exact
-    return Fragment("(CASE ", compared(operand), *_whens(cases, compared, renderer.render), *_else(renderer, otherwise))
+    whens = _whens(cases, renderer.same, renderer.render)
+    return Fragment("(CASE ", renderer.same(operand), *whens, *_else(renderer, otherwise))
 
 
 def _whens(cases: Sequence[Expression], when: Callable[..., Piece], then: Callable[..., Piece]) -> list[Piece]:

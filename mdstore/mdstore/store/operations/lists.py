@@ -19,7 +19,7 @@ from mdstore.errors import InvalidArgument
 from mdstore.store import tables
 from mdstore.store.filterquery import plan as filterquery
 from mdstore.store.filterquery.plan import Plan, Scope, inside
-from mdstore.store.filterquery.rendering import unplanned
+from mdstore.store.fragments import unplanned
 from mdstore.store.kinds import Kind
 from mdstore.store.operations import nodes
 from mdstore.store.operations.walking import MEMBERS, end_of_walk, is_kept_in_order, ways
@@ -197,7 +197,7 @@ def _rows(
         plan = filterquery.plan(tx, found, Scope(scope, arguments["scope"]))
         arguments = {**arguments, **found.parameters}
         # Where a filter is, the others know better; and this one has counted already.
-        choice = choice and tx.dialect == "sqlite" and plan.along_scope and plan.scope_is_large
+        choice = choice and not tx.filters.knows_counts and plan.along_scope and plan.scope_is_large
 
     def page(way: Way, plan: Plan | None, **more: int) -> Sequence[Row]:
         if plan is not None:
