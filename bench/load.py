@@ -119,7 +119,7 @@ def load(job: Job) -> Loaded:
             if (len(warm) == clients and now - start >= min(shortest, job.seconds)) or now - start >= longest:
                 counting, start, end = True, now, now + job.seconds
                 cpu = _cpu()
-        elif now >= end or (job.most_calls and len(times) >= job.most_calls):
+        elif now >= end or (job.most_calls and len(times) + sum(failures.values()) >= job.most_calls):
             break
         if now >= end and not counting:
             raise TimeoutError("after a minute no client has an answer")
