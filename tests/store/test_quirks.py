@@ -92,6 +92,15 @@ def page(two: Two, **options: Any) -> list[tuple[str, int, bool]]:
     ]
 
 
+def test_lineage_starts_at_100_nodes_at_most(two: Two) -> None:
+    two("PutArtifacts", artifacts=[artifact() for _ in range(150)])
+    options = {"starting_artifacts": {"filter_query": "id > 20"}, "max_num_hops": 0}
+    answers = two("GetLineageSubgraph", lineage_subgraph_query_options=options, read_mask={"paths": ["artifacts"]})
+    theirs, mine = (sorted(found.id for found in response.lineage_subgraph.artifacts) for _, response in answers)
+    assert theirs == list(range(21, 122))
+    assert mine == list(range(21, 121))
+
+
 def test_a_page_above_100_has_a_token(two: Two) -> None:
     put(two, *(artifact() for _ in range(150)))
     assert page(two, max_result_size=120) == [("OK", 101, False), ("OK", 100, True)]
