@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from mdstore.client import address, once
 from mdstore.client.client import AsyncClient, Client
+from mdstore.client.poller import keep_poller
 from mdstore.client.retry import Retry
 from mdstore.errors import MetadataError, from_grpc
 from mdstore.wire import methods
@@ -109,6 +110,7 @@ class AsyncRemoteClient(AsyncClient):
     def __init__(self, url: str, retry: Retry) -> None:
         """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; raises as `address.parse`. On the event loop."""
         super().__init__(retry)
+        keep_poller()
         self._wire = _wire(grpc.aio, url)
 
     async def _once(self, method: str, request: Message, timeout: float | None) -> Any:

@@ -14,6 +14,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mdstore.client.poller import keep_poller
 from mdstore.client.remote import SERVICE_FILES
 from mdstore.errors import Unavailable
 from mdstore.server.calls import Limits
@@ -114,6 +115,7 @@ async def _grpc_serving(dispatcher: Dispatcher, plan: Plan) -> AsyncIterator[int
         "grpc.max_send_message_length": plan.limits.message_bytes,
         **dict(plan.channel_arguments),
     }
+    keep_poller()
     server = grpc.aio.server(options=tuple(options.items()))
     server.add_generic_rpc_handlers((StoreHandlers(dispatcher),))
     healthy = health.aio.HealthServicer()
