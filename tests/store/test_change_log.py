@@ -329,29 +329,6 @@ class TestBootstrap:
             assert followed(client)[-1].seq == commits[-1].seq + 1
         verify(url)
 
-    def test_it_is_all_or_nothing(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mdstore.store import change_log
-
-        with mdstore.connect(url) as client:
-            nodes = Nodes(client)
-            before = of_tables(client)
-            assert nodes.artifacts
-        self.forget(url)
-        everything = change_log.everything
-
-        def interrupted(tx: Any) -> Any:
-            for number, page in enumerate(everything(tx)):
-                if number == 2:
-                    raise KeyboardInterrupt
-                yield page
-
-        with monkeypatch.context() as patched:
-            patched.setattr(change_log, "everything", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                mdstore.connect(url)
-        with mdstore.connect(url) as client:
-            assert of_log(client) == before
-
 
 def test_the_history_of_a_node_is_found_by_its_id(local: Client, url: str) -> None:
     nodes = Nodes(local)

@@ -72,7 +72,7 @@ def _opened(start: "Start", keep_answers_s: float) -> "Store":
     retries = start.retries
     while True:
         try:
-            return Store.open(start.database, keep_answers_s=keep_answers_s, create=start.create)
+            return Store.open(start.database, keep_answers_s=keep_answers_s, create=start.create, bootstraps_later=True)
         except FailedPrecondition:
             if not may_upgrade:
                 raise

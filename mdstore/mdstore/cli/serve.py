@@ -38,7 +38,7 @@ def serve(
         )
     plan = settings.plan()
     with (
-        Store.open(settings.database, keep_answers_s=settings.keep_answers_s) as store,
+        Store.open(settings.database, keep_answers_s=settings.keep_answers_s, bootstraps_later=True) as store,
         doing_chores(store, settings.reconcile_s),
     ):
         asyncio.run(serve_until_stopped(store, plan))

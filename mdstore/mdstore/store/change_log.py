@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Table, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
-from mdstore.store import marks, tables
-from mdstore.store.kinds import KINDS, Kind
-from mdstore.store.operations import links, nodes, types
+from mdstore.store import tables
+from mdstore.store.kinds import KINDS
 from mdstore.store.sql import Conflict, Insert, OneOf, Statement, Update, values
-from mdstore.store.transaction import Row, Transaction
+from mdstore.store.transaction import Transaction
 from mdstore.wire import changes
 
 _H = tables.HEAD.c
@@ -55,6 +54,14 @@ _FROM: Final = Statement(
         .limit(bindparam("most"))
     )
 )
+_PAYLOADS: Final = Statement(
+    lambda: (
+        select(_C.seq, _C.payload)
+        .where(_C.seq >= bindparam("from_seq"), _C.origin != bindparam("without"))
+        .order_by(_C.seq)
+        .limit(bindparam("most"))
+    )
+)
 
 TYPES: Final = 16
 """Of a type in `mdstore_change.kind`: this and its type kind."""
@@ -65,7 +72,7 @@ PAYLOADS: Final = 50
 """Commits that are in memory at once when many are read: one can be some megabytes."""
 
 PAGE: Final = 1000
-"""Nodes or links of a snapshot's page, and of a bootstrap's commit."""
+"""Nodes or links that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +203,11 @@ def changes_of(tx: Transaction, kind: int, ids: Collection[int]) -> set[int]:
     return {row[0] for row in tx.rows(_ALL_OF, with_kind=kind, ids=values(set(ids)))}
 
 
-def payloads_since(tx: Transaction, seq: int) -> Iterator[tuple[int, changes.Changes]]:
-    """`(position, changes)` of the commits behind `seq`, read in pages."""
-    while rows := tx.rows(_FROM, from_seq=seq + 1, most=PAYLOADS):
+def payloads_since(tx: Transaction, seq: int, *, without: str = "") -> Iterator[tuple[int, changes.Changes]]:
+    """`(position, changes)` of the commits behind `seq` whose origin is not `without`, read in pages."""
+    while rows := tx.rows(_PAYLOADS, from_seq=seq + 1, without=without, most=PAYLOADS):
         for row in rows:
-            yield row[0], changes.Changes.FromString(row[5])
+            yield row[0], changes.Changes.FromString(row[1])
         seq = rows[-1][0]
 
 
@@ -230,112 +237,3 @@ def commits_from(tx: Transaction, from_seq: int, most: int) -> Iterator[changes.
             return
         from_seq = rows[-1][0] + 1
         most -= few
-
-
-# --- everything at one moment
-
-
-def _ids_after(table: Table, key: str) -> Statement:
-    column = table.c[key]
-    return Statement(
-        lambda: select(column).where(column > bindparam("after")).order_by(column).limit(bindparam("most"))
-    )
-
-
-_NODE_IDS: Final = {kind: _ids_after(kind.table, "id") for kind in KINDS}
-_E = tables.EVENT.c
-_EVENTS: Final = Statement(
-    lambda: (
-        select(_E.id, _E.artifact_id, _E.execution_id, _E.type, _E.milliseconds_since_epoch)
-        .where(_E.id > bindparam("after"))
-        .order_by(_E.id)
-        .limit(bindparam("most"))
-    )
-)
-
-
-def _pairs(table: Table, left: str, right: str) -> Statement:
-    return Statement(
-        lambda: (
-            select(table.c.id, table.c[left], table.c[right])
-            .where(table.c.id > bindparam("after"))
-            .order_by(table.c.id)
-            .limit(bindparam("most"))
-        )
-    )
-
-
-_ATTRIBUTIONS: Final = _pairs(tables.ATTRIBUTION, "context_id", "artifact_id")
-_ASSOCIATIONS: Final = _pairs(tables.ASSOCIATION, "context_id", "execution_id")
-_PC = tables.PARENT_CONTEXT.c
-_PARENTS: Final = Statement(lambda: select(_PC.context_id, _PC.parent_context_id).order_by(_PC.context_id))
-_TYPE_IDS: Final = Statement(
-    lambda: select(tables.TYPE.c.id).where(tables.TYPE.c.type_kind == bindparam("kind")).order_by(tables.TYPE.c.id)
-)
-
-
-def type_ids(tx: Transaction, kind: Kind) -> list[int]:
-    """The ids of all types of nodes of this kind."""
-    return [row[0] for row in tx.rows(_TYPE_IDS, kind=kind.type_kind)]
-
-
-def everything(tx: Transaction) -> Iterator[changes.Changes]:
-    """All that the store holds as this transaction sees it, in pages; memory is bounded by a page."""
-    page = changes.Changes()
-    for kind in KINDS:
-        getattr(page, f"{kind.label}_types").extend(types.of_ids(tx, kind, type_ids(tx, kind)))
-    yield page
-    for kind in KINDS:
-        yield from _nodes(tx, kind)
-    yield from _all_events(tx)
-    for rows in _pages(tx, _ATTRIBUTIONS):
-        page = changes.Changes()
-        for _, context, artifact in rows:
-            page.attributions.add(context_id=context, artifact_id=artifact)
-        yield page
-    for rows in _pages(tx, _ASSOCIATIONS):
-        page = changes.Changes()
-        for _, context, execution in rows:
-            page.associations.add(context_id=context, execution_id=execution)
-        yield page
-    page = changes.Changes()
-    for child, parent in tx.rows(_PARENTS):
-        page.parent_contexts.add(child_id=child, parent_id=parent)
-    if page.parent_contexts:
-        yield page
-
-
-def _pages(tx: Transaction, statement: Statement) -> Iterator[Sequence[Row]]:
-    """The rows of a statement in pages; a row's first column is what the next page begins after."""
-    after = 0
-    while rows := tx.rows(statement, after=after, most=PAGE):
-        yield rows
-        after = rows[-1][0]
-
-
-def _nodes(tx: Transaction, kind: Kind) -> Iterator[changes.Changes]:
-    for rows in _pages(tx, _NODE_IDS[kind]):
-        page = changes.Changes()
-        found = nodes.by_ids(tx, kind, [row[0] for row in rows])
-        getattr(page, kind.nodes_field).extend(found)
-        getattr(page, f"created_{kind.label}_ids").extend(node.id for node in found)
-        yield page
-
-
-def _all_events(tx: Transaction) -> Iterator[changes.Changes]:
-    for rows in _pages(tx, _EVENTS):
-        yield changes.Changes(events=links.event_messages(tx, rows))
-
-
-def bootstrap(tx: Transaction, added: changes.Changes) -> None:
-    """Log what opening a database found or made, in commits of origin "bootstrap".
-
-    Into an empty log goes all that the database holds, so that who follows it from the beginning misses nothing; into
-    one that has begun, `added`.
-    """
-    newest = head(tx)
-    is_new = newest.seq == 0
-    for page in everything(tx) if is_new else [added]:
-        newest = append(tx, [Entry("bootstrap", "", page)], newest) or newest
-    if is_new or marks.read(tx) is None:
-        marks.put(tx, marks.now(tx, newest.seq))

@@ -1,4 +1,4 @@
-"""What a store that stays open does from time to time: take in what others have written, forget old answers."""
+"""What a store that stays open does from time to time: take in what was there and what others write, forget answers."""
 
 import threading
 from collections.abc import Iterator
@@ -7,17 +7,27 @@ from contextlib import contextmanager
 import structlog
 
 from mdstore.errors import MetadataError
-from mdstore.store.store import Store
+from mdstore.store.store import Store, bootstrap
 
 log = structlog.get_logger()
 
 
 @contextmanager
 def doing_chores(store: Store, every_s: float) -> Iterator[None]:
-    """Inside the block, reconcile the store's log every so many seconds, on a thread of its own."""
+    """Inside the block, reconcile the store's log every so many seconds, on a thread of its own.
+
+    First it is bootstrapped, if `Store.open` was told to leave that.
+    """
     over = threading.Event()
 
     def work() -> None:
+        while not over.is_set():
+            try:
+                bootstrap(store, lambda: not over.is_set())
+                break
+            except MetadataError as error:
+                log.warning("bootstrapping_failed", error=str(error))
+                over.wait(every_s)
         while not over.wait(every_s):
             try:
                 store.reconcile()

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from sqlalchemy import bindparam, delete, func, select
 
 from mdstore.errors import FailedPrecondition, OutOfRange
-from mdstore.store import change_log, tables
+from mdstore.store import bootstrapping, change_log, tables
 from mdstore.store.kinds import KINDS
 from mdstore.store.operations import history
 from mdstore.store.sql import Conflict, Insert, Statement
@@ -156,10 +156,13 @@ def park(tx: Transaction, request: tuple[int, bytes]) -> None:
 
 
 def check(tx: Transaction, seq: int) -> None:
-    """Raise OutOfRange unless the log can be compacted up to `seq`."""
+    """Raise OutOfRange unless the log can be compacted up to `seq`; FailedPrecondition while it is bootstrapped."""
     head = change_log.head(tx)
     before = newest(tx)
-    begun = 0 if before is None else before.seq
+    bootstrapped = bootstrapping.state(tx).complete_from
+    if bootstrapped is None:
+        raise FailedPrecondition("what was in the database before it had a log is not all in the log yet: try later")
+    begun = max(bootstrapped - 1, 0 if before is None else before.seq)
     if not begun < seq <= head.seq:
         raise OutOfRange(f"the log can be compacted up to a position from {begun + 1} to {head.seq}, not up to {seq}")
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mdstore.errors import InvalidArgument, MetadataError, ResourceExhausted, Unavailable
 from mdstore.redaction import shown
-from mdstore.store import change_log, schema, tables
+from mdstore.store import bootstrapping, schema, tables
 from mdstore.store.dialects import POOL_SIZE, RETRY_MS, Dialect
 from mdstore.store.dialects.sqlite import SQLite
 from mdstore.store.transaction import Transaction, now_ms
@@ -235,7 +235,7 @@ def _prepare(database: Database, *, must_exist: bool, create: bool) -> None:
         dialect.begin_exclusive(connection)
         try:
             added = schema.prepare(connection, dialect)
-            change_log.bootstrap(Transaction(connection.connection.driver_connection, dialect, now_ms), added)
+            bootstrapping.begin(Transaction(connection.connection.driver_connection, dialect, now_ms), added)
             schema.finish(connection, dialect)
         except BaseException:
             dialect.end_exclusive(connection, keep=False)

@@ -16,9 +16,9 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Table, and_, bindparam, or_, select
+from sqlalchemy import Table, bindparam, or_, select
 
-from mdstore.store import change_log, marks, tables
+from mdstore.store import bootstrapping, change_log, marks, pages, tables
 from mdstore.store.change_log import PAGE, PARENTS, TYPES, Entry, Head
 from mdstore.store.gaps import Gaps
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
@@ -59,6 +59,7 @@ class Reconciler:
         """Of each kind: id -> update time of the newest image in the log, for nodes that were updated lately."""
         self._types: dict[tuple[int, int], Any] = {}
         """(type kind, id) -> what the log says of the type."""
+        self._bootstrapped = False
         self._marked = 0
         """Where the marks are in the log."""
         self._gaps = Gaps({name: table for name, table in marks.TABLES.items() if name != "type"})
@@ -81,9 +82,13 @@ class Reconciler:
     def whole(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
         """Log everything that the log lacks; returns the new head, or None when there was nothing.
 
-        Costs two statements when the database's version says that nobody else has written since the last one.
+        Costs two statements when the database's version says that nobody else has written since the last one. While a
+        bootstrap goes on it is a small one: the log does not know yet which old nodes have changed.
         """
         head = head or change_log.head(tx)
+        if not self._bootstrapped and not bootstrapping.state(tx).is_done:
+            return self._sweep(tx, head, version, whole=False)
+        self._bootstrapped = True
         if version is None or version != self._whole_version:
             return self._sweep(tx, head, version, whole=True)
         # All that is there is ours: the next sweep need not look at it again.
@@ -135,7 +140,8 @@ class Reconciler:
 
     def _read_log(self, tx: Transaction, seq: int, *, whole: bool) -> _Logged:
         logged = _Logged()
-        for _, change in change_log.payloads_since(tx, seq):
+        # What was there before the log is not behind the marks.
+        for _, change in change_log.payloads_since(tx, seq, without=bootstrapping.ORIGIN):
             self._remember(change, times=whole)
             logged.events.update((event.artifact_id, event.execution_id, event.type) for event in change.events)
             logged.members[ARTIFACT].update((link.context_id, link.artifact_id) for link in change.attributions)
@@ -191,7 +197,7 @@ class Reconciler:
     def _missing_types(self, tx: Transaction) -> Iterator[changes.Changes]:
         page = changes.Changes()
         for kind in KINDS:
-            stored = types.of_ids(tx, kind, change_log.type_ids(tx, kind))
+            stored = types.of_ids(tx, kind, pages.type_ids(tx, kind))
             self._look_up_types(tx, kind, [type_.id for type_ in stored])
             lacking = [type_ for type_ in stored if self._types.get((kind.type_kind, type_.id)) != _essence(type_)]
             getattr(page, f"{kind.label}_types").extend(lacking)
@@ -380,19 +386,6 @@ _TOUCHING: Final = Statement(
         or_(OneOf(_PC.context_id, "ids"), OneOf(_PC.parent_context_id, "ids_too"))
     )
 )
-_ALL_PARENTS: Final = Statement(
-    lambda: (
-        select(_PC.context_id, _PC.parent_context_id)
-        .where(
-            or_(
-                _PC.context_id > bindparam("child"),
-                and_(_PC.context_id == bindparam("child_too"), _PC.parent_context_id > bindparam("parent")),
-            )
-        )
-        .order_by(_PC.context_id, _PC.parent_context_id)
-        .limit(bindparam("most"))
-    )
-)
 
 
 def _page_of_parents(pairs: Iterable[Sequence[int]]) -> changes.Changes:
@@ -416,7 +409,7 @@ def _parents_of(tx: Transaction, contexts: Collection[int], logged: _Logged) -> 
 def _all_parents(tx: Transaction, new: Collection[int]) -> Iterator[changes.Changes]:
     """Compare all links between contexts with the log: rarely needed, when old contexts were linked."""
     child = parent = 0
-    while rows := tx.rows(_ALL_PARENTS, child=child, child_too=child, parent=parent, most=PAGE):
+    while rows := tx.rows(pages.PARENTS, child=child, child_too=child, parent=parent, most=PAGE):
         child, parent = rows[-1]
         seqs = change_log.changes_of(tx, PARENTS, {row[0] for row in rows})
         known = {

@@ -48,14 +48,13 @@ def prepare(connection: Connection, dialect: Dialect) -> changes.Changes:
         _check_format(connection)
     # Also those that a newer version of this program has brought.
     making.create(tables.OUR_TABLES)
-    if is_new:
-        making.create_indexes(tables.MISSING_INDEXES)
-        if not connection.execute(select(tables.HEAD.c.id)).all():
-            connection.execute(
-                insert(tables.HEAD).values(
-                    id=1, store_id=str(uuid.uuid4()), format=FORMAT, seq=0, hash=hashlib.sha256(b"").digest()
-                )
+    making.create_indexes(tables.MISSING_INDEXES)
+    if is_new and not connection.execute(select(tables.HEAD.c.id)).all():
+        connection.execute(
+            insert(tables.HEAD).values(
+                id=1, store_id=str(uuid.uuid4()), format=FORMAT, seq=0, hash=hashlib.sha256(b"").digest()
             )
+        )
     return added
 
 

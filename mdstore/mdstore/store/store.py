@@ -1,13 +1,17 @@
 """One open store: its database, its writer thread, its readers, and who waits for new commits."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
+import structlog
+
 from mdstore.errors import InvalidArgument, OutOfRange, Unimplemented
-from mdstore.store import change_log, compaction
+from mdstore.store import bootstrapping, change_log, compaction, pages
+from mdstore.store.bootstrapping import Bootstrap
 from mdstore.store.commits import Committer
 from mdstore.store.database import Database, open_database
 from mdstore.store.interruption import Interruption
@@ -16,6 +20,8 @@ from mdstore.store.requests import KEEP_S, Call
 from mdstore.store.rpcs import RPCS, Mode, Rpc
 from mdstore.store.transaction import Transaction, now_ms
 from mdstore.wire import changes
+
+log = structlog.get_logger()
 
 COMMITS_PER_MESSAGE: Final = 500
 BYTES_PER_MESSAGE: Final = 2 * 1024 * 1024
@@ -29,19 +35,27 @@ class Store:
         self.database = database
         self._listeners: list[Callable[[int], None]] = []
         self._group_listeners: list[Callable[[int, float], None]] = []
+        self._bootstrap = Bootstrap()
         self._committer = Committer(database, self._notify, self._notify_group, keep_answers_s=keep_answers_s)
 
     @classmethod
-    def open(cls, url: str, *, keep_answers_s: float = KEEP_S, create: bool = True) -> Self:
+    def open(
+        cls, url: str, *, keep_answers_s: float = KEEP_S, create: bool = True, bootstraps_later: bool = False
+    ) -> Self:
         """Open or create the database at `url`, and log what other programs have written.
+
+        What was there before there was a log is logged first, page by page, which is some minutes for a million nodes.
 
         Args:
             url: as `open_database` takes it; raises as that does.
             keep_answers_s: how long a write with an idempotency key is answered again as it was.
             create: make a database that a server does not have.
+            bootstraps_later: leave that to `doing_chores`, while the store is used.
         """
         store = cls(open_database(url, create=create), keep_answers_s=keep_answers_s)
         try:
+            if not bootstraps_later:
+                bootstrap(store)
             store.reconcile()
         except BaseException:
             store.close()
@@ -73,6 +87,14 @@ class Store:
             Unavailable: the store is closed.
         """
         self._committer.reconcile().result()
+
+    def bootstrap_step(self) -> bootstrapping.State:
+        """Log a page of what the database held before it had a log, unless all is logged; wait until that is on disk.
+
+        One at a time. Other writes may come between two.
+        """
+        done: bootstrapping.State = self._committer.submit(self._bootstrap.step, None).result()
+        return done
 
     def writes_waiting(self) -> int:
         """How many writes wait for their turn."""
@@ -167,11 +189,14 @@ class Store:
             seq = at_seq or head.seq
             compacted = compaction.newest(tx)
             first = compacted.seq if compacted is not None else min(1, head.seq)
+            # Before that, the log did not know all that there was.
+            bootstrapped = bootstrapping.state(tx).complete_from
+            first = max(first, head.seq if bootstrapped is None else bootstrapped)
             if not first <= seq <= head.seq:
                 raise OutOfRange(f"the store can be shown at the positions {first} to {head.seq}, not at {at_seq}")
             yield changes.SnapshotResponse(seq=seq, store_id=head.store_id)
-            pages = change_log.everything(tx) if seq == head.seq else history.everything_at(tx, seq)
-            for page in pages:
+            found = pages.everything(tx) if seq == head.seq else history.everything_at(tx, seq)
+            for page in found:
                 yield changes.SnapshotResponse(seq=seq, store_id=head.store_id, changes=page)
 
     def compact(self, seq: int, progress: Callable[[int], None] = lambda _pages: None) -> changes.Compaction:
@@ -183,7 +208,7 @@ class Store:
 
         Raises:
             OutOfRange: the log has no such position, or was compacted that far already.
-            FailedPrecondition: nothing is to be won.
+            FailedPrecondition: nothing is to be won, or what was there before the log is not all in it yet.
         """
         # What somebody else wrote belongs behind the pages; and sweeps never look behind a compaction.
         self.reconcile()
@@ -212,6 +237,26 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+SAID_EVERY_S: Final = 5.0
+
+
+def bootstrap(store: Store, goes_on: Callable[[], bool] = lambda: True) -> None:
+    """Log what the database held before it had a log, as long as `goes_on` says so, and tell how far it is."""
+    began = said = time.monotonic()
+    pages_done = 0
+    while goes_on():
+        done = store.bootstrap_step()
+        now = time.monotonic()
+        if done.is_done:
+            if pages_done:
+                log.info("bootstrapped", seq=done.complete_from, seconds=round(now - began, 1))
+            return
+        pages_done += 1
+        if now - said >= SAID_EVERY_S:
+            said = now
+            log.info("bootstrapping", table=pages.PARTS[done.place.part], id=done.place.after, pages=pages_done)
 
 
 @contextmanager

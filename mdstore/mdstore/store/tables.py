@@ -381,6 +381,17 @@ MARK: Final = _ours(
 )
 """One row: up to which ids, update times and numbers of rows everything in MLMD's tables is in the log."""
 
+BOOTSTRAP: Final = _ours(
+    "mdstore_bootstrap",
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("part", Integer, nullable=False),
+    *(
+        Column(name, Exactly("INTEGER", "BIGINT", "BIGINT"), nullable=False)
+        for name in ("after_id", "after_too", "seq")
+    ),
+)
+"""At most one row: how far the log has what was there before it, and the position where it had all; 0 before."""
+
 COMPACTION: Final = _ours(
     "mdstore_compaction",
     Column("one", Integer, primary_key=True, autoincrement=False),

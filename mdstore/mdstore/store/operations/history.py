@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from mdstore.errors import NotFound
-from mdstore.store import change_log, tables
+from mdstore.errors import NotFound, Unavailable
+from mdstore.store import bootstrapping, change_log, tables
 from mdstore.store.change_log import PAGE, TYPES
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
+from mdstore.store.operations import nodes as nodes_of
 from mdstore.store.operations.references import kind_of
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
@@ -35,11 +36,14 @@ def history(tx: Transaction, request: nodes.HistoryRequest) -> nodes.HistoryResp
     Raises:
         InvalidArgument: no kind.
         NotFound: the store never had such a node.
+        Unavailable: it has the node since before there was a log, which does not tell of it yet.
     """
     kind = kind_of(request.kind)
     limit = min(request.limit, MOST) if request.limit > 0 else LIMIT
     rows = tx.rows(_SEQS, with_kind=kind.type_kind, node_id=request.id, after=max(0, request.after_seq), most=limit + 1)
     if not rows and request.after_seq <= 0:
+        if not bootstrapping.state(tx).is_done and nodes_of.existing(tx, kind, [request.id]):
+            raise Unavailable(f"the log does not tell of this {kind.label} yet: try again later").retry_after(1000)
         raise NotFound(f"the log knows no {kind.label} with the id {request.id}")
     response = nodes.HistoryResponse(has_more=len(rows) > limit)
     for commit in change_log.commits_at(tx, [row[0] for row in rows[:limit]]):
