@@ -26,6 +26,9 @@ from mdstore.store.transaction import Transaction
 from mdstore.wire import changes
 
 ORIGIN: Final = "bootstrap"
+NODES: Final = 1000
+LINKS: Final = 5000
+"""Of a commit, at most. Larger than pages for readers: each waits for the disk."""
 
 _B = tables.BOOTSTRAP.c
 _READ: Final = Statement(lambda: select(_B.part, _B.after_id, _B.after_too, _B.seq))
@@ -93,7 +96,7 @@ class Bootstrap:
 
     def __init__(self) -> None:
         """Nothing is known; each step reads the place."""
-        self._pages = Pages()
+        self._pages = Pages(most_nodes=NODES, most_links=LINKS)
 
     def step(self, tx: Transaction, _request: None) -> State:
         """Log one page, in a commit of its own; when there is none, note that everything is in the log.

@@ -18,12 +18,12 @@ from mdstore.store.sql import Statement
 from mdstore.store.transaction import Transaction
 from mdstore.wire import changes
 
-NODES: Final = 1000
-"""Nodes of a page, at most."""
+NODES: Final = 250
+"""Nodes of a page, at most, unless the reader says otherwise."""
 FEW_NODES: Final = 50
 """Of the first page: how large they are is not known yet."""
-LINKS: Final = 5000
-"""Links of a page, at most; each is some 20 bytes."""
+LINKS: Final = 1000
+"""Links of a page, at most, unless the reader says otherwise; each is some 20 bytes."""
 BYTES: Final = 512 * 1024
 """What a page of nodes is to have: the next one has fewer nodes when these were larger, and more when smaller."""
 
@@ -64,10 +64,17 @@ def everything(tx: Transaction) -> Iterator[changes.Changes]:
 class Pages:
     """Pages from a place on. Threads: belongs to one."""
 
-    def __init__(self, place: Place | None = None) -> None:
-        """Begin at a place, or at the beginning."""
-        self.place = place or Place()
-        self._nodes = FEW_NODES
+    def __init__(self, *, most_nodes: int = NODES, most_links: int = LINKS) -> None:
+        """Begin at the beginning; `place` may be set.
+
+        Args:
+            most_nodes: of a page.
+            most_links: of a page.
+        """
+        self.place = Place()
+        self._most_nodes = most_nodes
+        self._most_links = most_links
+        self._nodes = min(FEW_NODES, most_nodes)
 
     def next(self, tx: Transaction) -> changes.Changes:
         """The page behind the place, which moves on; it may be empty at the end of a table, and at `END`."""
@@ -80,10 +87,10 @@ class Pages:
             rows = tx.rows(_nodes_after(kind), after=place.after, most=most)
             page = _page_of_nodes(tx, kind, place.after, rows)
             if rows:
-                self._nodes = max(1, min(NODES, 2 * most, len(rows) * BYTES // max(1, page.ByteSize())))
+                self._nodes = max(1, min(self._most_nodes, 2 * most, len(rows) * BYTES // max(1, page.ByteSize())))
         else:
-            most = LINKS
-            rows, page = _READERS[PARTS[place.part]](tx, place)
+            most = self._most_links
+            rows, page = _READERS[PARTS[place.part]](tx, place, most)
         if len(rows) < most:
             self.place = Place(place.part + 1)
         elif place.part == END.part - 1:
@@ -184,29 +191,29 @@ PARENTS: Final = Statement(
 """Links between contexts behind one of them, (child, parent)."""
 
 
-def _events(tx: Transaction, place: Place) -> _Read:
-    rows = tx.rows(_EVENTS, after=place.after, most=LINKS)
+def _events(tx: Transaction, place: Place, most: int) -> _Read:
+    rows = tx.rows(_EVENTS, after=place.after, most=most)
     return rows, changes.Changes(events=links.event_messages(tx, rows))
 
 
-def _attributions(tx: Transaction, place: Place) -> _Read:
-    rows = tx.rows(_ATTRIBUTIONS, after=place.after, most=LINKS)
+def _attributions(tx: Transaction, place: Place, most: int) -> _Read:
+    rows = tx.rows(_ATTRIBUTIONS, after=place.after, most=most)
     page = changes.Changes()
     for _, context, artifact in rows:
         page.attributions.add(context_id=context, artifact_id=artifact)
     return rows, page
 
 
-def _associations(tx: Transaction, place: Place) -> _Read:
-    rows = tx.rows(_ASSOCIATIONS, after=place.after, most=LINKS)
+def _associations(tx: Transaction, place: Place, most: int) -> _Read:
+    rows = tx.rows(_ASSOCIATIONS, after=place.after, most=most)
     page = changes.Changes()
     for _, context, execution in rows:
         page.associations.add(context_id=context, execution_id=execution)
     return rows, page
 
 
-def _parent_contexts(tx: Transaction, place: Place) -> _Read:
-    rows = tx.rows(PARENTS, child=place.after, child_too=place.after, parent=place.after_too, most=LINKS)
+def _parent_contexts(tx: Transaction, place: Place, most: int) -> _Read:
+    rows = tx.rows(PARENTS, child=place.after, child_too=place.after, parent=place.after_too, most=most)
     page = changes.Changes()
     for child, parent in rows:
         page.parent_contexts.add(child_id=child, parent_id=parent)
