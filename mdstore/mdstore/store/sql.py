@@ -9,12 +9,10 @@ import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
-from typing import Any, Final
+from functools import cache, cached_property
+from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, literal
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.dialects.postgresql.base import PGIdentifierPreparer
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
@@ -25,30 +23,28 @@ from mdstore.errors import InvalidArgument
 from mdstore.store.tables import is_text
 
 
-class LowerCase(PGIdentifierPreparer):
-    """The library never quotes a name, so on PostgreSQL its tables have lower-case ones."""
+@cache
+def sqlalchemy_dialect(name: str) -> Dialect:
+    """SQLAlchemy's dialect of a database. Imported when it is asked for: each is a MiB or two, and one is needed."""
+    match name:
+        case "sqlite":
+            from sqlalchemy.dialects import sqlite  # noqa: PLC0415
 
-    def quote(self, ident: str) -> str:
-        """A name as SQL has it."""
-        return super().quote(ident.lower())
+            return sqlite.dialect(paramstyle="qmark")
+        case "mysql":
+            from sqlalchemy.dialects import mysql  # noqa: PLC0415
 
+            return mysql.dialect(paramstyle="format")
+        case "postgresql":
+            from mdstore.store.lower_case import postgresql  # noqa: PLC0415
 
-def _lower_case_postgresql() -> Dialect:
-    found = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's gap
-    found.identifier_preparer = LowerCase(found)
-    return found
-
-
-DIALECTS: Final[dict[str, Dialect]] = {
-    "sqlite": sqlite.dialect(paramstyle="qmark"),
-    "postgresql": _lower_case_postgresql(),
-    "mysql": mysql.dialect(paramstyle="format"),
-}
+            return postgresql()
+    raise AssertionError(name)
 
 
 def quote(dialect: str, name: str) -> str:
     """A table's or column's name as the dialect's SQL has it."""
-    return DIALECTS[dialect].identifier_preparer.quote(name)
+    return sqlalchemy_dialect(dialect).identifier_preparer.quote(name)
 
 
 class OneOf(ColumnElement[bool]):
@@ -166,7 +162,7 @@ class Compiled:
 def compile_text(expression: Executable, dialect: str) -> Compiled:
     """Compile an expression."""
     compiled = expression.compile(  # type: ignore[attr-defined]  # every Executable has it
-        dialect=DIALECTS[dialect],
+        dialect=sqlalchemy_dialect(dialect),
         compile_kwargs={"render_postcompile": True},  # `IN (...)` of a list: one parameter each
     )
     constants = {name: value for name, value in compiled.params.items() if value is not None}

@@ -29,7 +29,8 @@ from mdstore.errors import (
 from mdstore.store import tables
 from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
 from mdstore.store.dialects.filters_postgresql import PostgreSQLFilters
-from mdstore.store.sql import DIALECTS, Conflict, Delete, Insert, LowerCase, Update, Values, Write, quote
+from mdstore.store.lower_case import LowerCase
+from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, quote, sqlalchemy_dialect
 
 _LOCK: Final = 0x6D6473746F7265
 """The advisory lock of who makes or checks the schema: "mdstore"."""
@@ -67,6 +68,8 @@ class PostgreSQL(Dialect):
             pool_size=POOL_SIZE,
             max_overflow=MOST_MORE,
             pool_reset_on_return=None,
+            # Else each connection begins with a look for a type that MLMD has no use for.
+            use_native_hstore=False,
         )
         engine.dialect.identifier_preparer = LowerCase(engine.dialect)
         event.listen(engine, "connect", _set_up)
@@ -242,7 +245,7 @@ def _names(columns: Sequence[str]) -> list[str]:
 
 
 def _array_types(table: Table, columns: Sequence[str]) -> list[str]:
-    found = (table.c[name].type.compile(dialect=DIALECTS["postgresql"]) for name in columns)
+    found = (table.c[name].type.compile(dialect=sqlalchemy_dialect("postgresql")) for name in columns)
     return ["TEXT" if text.startswith(("VARCHAR", "TEXT")) else text for text in found]
 
 
