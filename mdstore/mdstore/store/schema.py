@@ -1,11 +1,13 @@
 """Opening a database: what is there, is it ours to use, and making what is missing."""
 
 import hashlib
+import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import Connection, Index, Table, insert, inspect, select
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
@@ -14,6 +16,8 @@ from mdstore.errors import Aborted, DataLoss, FailedPrecondition
 from mdstore.store import kinds, tables
 from mdstore.store.dialects import Dialect
 from mdstore.wire import changes
+
+log = structlog.get_logger()
 
 FORMAT: Final = 1
 """Of our own tables."""
@@ -96,7 +100,14 @@ class _Making:
                 found[name] = {known["name"] for known in there}
             if index.name not in found.get(name, ()):
                 self._note()
+                # Of a million rows it takes seconds, in which nobody else writes to the table.
+                said = log.bind(index=index.name, table=index.table.name) if name in self._names else None
+                if said is not None:
+                    said.info("making_index")
+                began = time.monotonic()
                 self._connection.execute(CreateIndex(index))
+                if said is not None:
+                    said.info("made_index", seconds=round(time.monotonic() - began, 1))
 
     def _note(self) -> None:
         if not self._is_noted:
