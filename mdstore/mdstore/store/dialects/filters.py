@@ -24,7 +24,7 @@ class FilterSQL(ABC):
     knows_counts: ClassVar[bool] = True
     """Whether the database knows how many rows a condition meets, and begins with what are few by itself."""
     most_joined: ClassVar[int | None] = None
-    """Rows that one condition compares and that it may still plan together with the rest of the statement."""
+    """Rows of properties and neighbours that it plans together in reasonable time; None when there is no such limit."""
     double: ClassVar[str] = "DOUBLE PRECISION"
     """The type that CAST knows for DOUBLE."""
     string: ClassVar[str] = "TEXT"

@@ -1,6 +1,6 @@
 """Parts of a filter as conditions on a node's row: semi-joins that SQL can take in any order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,7 +48,23 @@ class Conditions:
 
     def holds(self, parts: Parts) -> list[ColumnElement[bool]]:
         """Conditions on the node's row, none of which SQLite begins with."""
-        return [Fragment(balanced([self._one(part) for part in parts], " AND "))] if parts else []
+        apart = self._apart(parts)
+        return [Fragment(balanced([self._one(part, apart=part in apart) for part in parts], " AND "))] if parts else []
+
+    def _apart(self, parts: Parts) -> Collection[Part | AnyOf]:
+        """What is asked of each node that the others leave, since the database could not plan all of it together."""
+        most = self.sql.most_joined
+        looks = [part for part in parts if isinstance(part, Part) and part.rows]
+        if most is None or sum(len(part.rows) for part in looks) <= most:
+            return ()
+        apart = []
+        # A statement may begin with what an index finds.
+        for part in sorted(looks, key=lambda part: not has_index(part)):
+            if len(part.rows) <= most:
+                most -= len(part.rows)
+            else:
+                apart.append(part)
+        return apart
 
     def begins(self, part: Part | AnyOf) -> ColumnElement[bool]:
         """A condition that `part` implies, written so that a statement can begin with it."""
@@ -71,7 +87,7 @@ class Conditions:
         found = source.node if ids else literal_column("1")
         return select(found).select_from(source.table).where(*source.where, narrowed)
 
-    def _one(self, part: Part | AnyOf) -> ColumnElement[bool]:
+    def _one(self, part: Part | AnyOf, *, apart: bool = False) -> ColumnElement[bool]:
         if isinstance(part, AnyOf):
             alternatives = [
                 balanced([self._one(inner) for inner in alternative], " AND ") for alternative in part.alternatives
@@ -87,8 +103,8 @@ class Conditions:
             inside = inside.where(source.node == node.id, *source.where)
         if part.condition is not None:
             inside = inside.where(Fragment(self._renderer(sources, begins=False).render(part.condition)))
-        if self.sql.most_joined is not None and len(sources) > self.sql.most_joined:
-            # This keeps the planner from joining them with everything else.
+        if apart:
+            # PostgreSQL joins nothing with what is inside an OFFSET.
             inside = inside.offset(literal_column("0"))
         return inside.correlate(self.kind.table).exists()
 
