@@ -1,16 +1,33 @@
 """Uses by location: the store finds the version, once."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mdstore
+from mdstore.store.store import Store
 from mdstore.wire import ingestion, mlmd, service
-from tests.client.ways import Way
+from tests.client.ways import WAYS, Waiting, Way, connected
+from tests.databases.fixtures import ENGINES, EmptyStores
+from tests.store.served import serving
 from tests.store.writing import properties
 
 URI = "s3://b/table.csv"
+
+
+@pytest.fixture(params=[*WAYS, *ENGINES[1:]])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """A client of an empty store: of SQLite in all ways, of a server in one."""
+    if request.param in ("postgresql", "mariadb"):
+        stores: EmptyStores = request.getfixturevalue("empty_stores")
+        yield Waiting(stores.client(request.param))
+        return
+    database = request.getfixturevalue("database")
+    with Store.open(database) as store, serving(store) as port, connected(request.param, database, port) as found:
+        yield found
 
 
 def version(external_id: str, uri: str = URI, **custom: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mdstore.store import requests
 from mdstore.store.requests import Call
 from mdstore.store.store import Store
 from mdstore.wire import ingestion, mlmd, nodes, service
+from tests.databases.fixtures import ENGINES, EmptyStores
 from tests.store.log import followed
 from tests.store.served import serving
 from tests.store.writing import Nodes, call, put_type
@@ -43,13 +44,35 @@ def request(n: int = 0, type_id: int = 10) -> service.PutExecutionRequest:
     )
 
 
-@pytest.fixture(params=["in process", "over gRPC"])
-def put(request: pytest.FixtureRequest, store: Store) -> Iterator[Put]:
+@pytest.fixture(params=["in process", "over gRPC", *ENGINES[1:]])
+def way(request: pytest.FixtureRequest) -> str:
+    """How the store is reached: on SQLite in both ways, on a server in this process."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store(way: str, url: str, empty_stores: EmptyStores) -> Iterator[Store]:
+    if way in ("postgresql", "mariadb"):
+        yield empty_stores.client(way)._store  # type: ignore[attr-defined]  # a client in this process
+        return
+    with Store.open(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(way: str, store: Store, url: str) -> Iterator[Client]:
+    """Another client of the same database."""
+    where = store.database.engine.url.render_as_string(hide_password=False) if way in ("postgresql", "mariadb") else url
+    with mdstore.connect(where) as client:
+        yield client
+
+
+@pytest.fixture
+def put(way: str, store: Store, reader: Client) -> Iterator[Put]:
     """Calls PutExecution with what the headers say."""
-    with mdstore.connect(str(store.database.engine.url)) as client:
-        assert put_type(client, "execution") == 10
-        assert put_type(client, "artifact") == 11
-    if request.param == "in process":
+    assert put_type(reader, "execution") == 10
+    assert put_type(reader, "artifact") == 11
+    if way != "over gRPC":
 
         def local(of: service.PutExecutionRequest, **said: Any) -> service.PutExecutionResponse:
             response: service.PutExecutionResponse = store.call(PUT_EXECUTION, of, Call(**said))
@@ -84,12 +107,6 @@ def over_grpc(port: int) -> Put:
         return response
 
     return remote
-
-
-@pytest.fixture
-def reader(store: Store, put: Put) -> Iterator[Client]:
-    with mdstore.connect(str(store.database.engine.url)) as client:
-        yield client
 
 
 def test_the_same_key_and_request_is_written_once(put: Put, reader: Client) -> None:

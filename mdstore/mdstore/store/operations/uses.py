@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, bindparam, select
 
 from mdstore.errors import InvalidArgument
 from mdstore.store import tables
@@ -32,7 +32,7 @@ _E = tables.EVENT.c
 _NEWEST: Final = Statement(
     lambda: (
         select(_A.id)
-        .where(_A.uri == bindparam("at_uri"), _A.id < bindparam("below"))
+        .where(_A.uri == bindparam("at_uri"), _A.id < bindparam("below", type_=BigInteger()))
         .order_by(_A.id.desc())
         .limit(bindparam("most"))
     )
