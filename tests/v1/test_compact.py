@@ -89,17 +89,17 @@ def test_any_database_can_be_compacted(each: Client) -> None:
         assert verify_log(tx).breaks == []
 
 
-def test_it_can_be_compacted_again_and_again(url: str) -> None:
-    with mdstore.connect(url) as client:
+def test_it_can_be_compacted_again_and_again(any_url: str) -> None:
+    with mdstore.connect(any_url) as client:
         write_history(client)
     for _ in range(3):
-        with mdstore.connect(url) as client:
+        with mdstore.connect(any_url) as client:
             for n in range(10):
                 put(client, "artifact", node("artifact", id=1, custom={"n": n}))
             state = of_tables(client)
-        compacted(url, behind=1)
-        assert verify(url)[0] == 0
-        with mdstore.connect(url) as client:
+        compacted(any_url, behind=1)
+        assert verify(any_url)[0] == 0
+        with mdstore.connect(any_url) as client:
             assert of_log(client) == state
 
 
@@ -173,30 +173,30 @@ def test_a_node_has_its_history_from_the_compaction_on(on_sqlite: Client, url: s
         client.history(nodes.HistoryRequest(kind=nodes.EXECUTION, id=999))
 
 
-def test_positions_behind_a_compaction_are_shown_as_they_were(url: str) -> None:
-    with mdstore.connect(url) as client:
+def test_positions_behind_a_compaction_are_shown_as_they_were(any_url: str) -> None:
+    with mdstore.connect(any_url) as client:
         write_history(client)
         commits = followed(client)
-    seq = compacted(url, behind=5)
-    with mdstore.connect(url) as client:
+    seq = compacted(any_url, behind=5)
+    with mdstore.connect(any_url) as client:
         for position in range(seq, len(commits) + 1):
             found = fold(page.changes for page in client.snapshot(position))
             assert found == fold(commit.changes for commit in commits[:position])
 
 
-def test_where_nothing_is_to_be_won_nothing_is_done(url: str) -> None:
-    with Store.open(url) as store:
+def test_where_nothing_is_to_be_won_nothing_is_done(any_url: str) -> None:
+    with Store.open(any_url) as store:
         head = store.head_seq()
         with pytest.raises(FailedPrecondition, match="no more than"):
             store.compact(1)
         with pytest.raises(OutOfRange):
             store.compact(head + 1)
         assert store.head_seq() == head
-    assert verify(url)[0] == 0
+    assert verify(any_url)[0] == 0
 
 
-def test_writers_and_readers_go_on_while_it_compacts(url: str) -> None:
-    with Store.open(url) as store, mdstore.connect(url) as client:
+def test_writers_and_readers_go_on_while_it_compacts(any_url: str) -> None:
+    with Store.open(any_url) as store, mdstore.connect(any_url) as client:
         ours = write_history(client)
         over = threading.Event()
         written: list[int] = []
@@ -215,7 +215,7 @@ def test_writers_and_readers_go_on_while_it_compacts(url: str) -> None:
             thread.join()
         assert written
         assert of_log(client) == of_tables(client)
-    assert verify(url)[0] == 0
+    assert verify(any_url)[0] == 0
 
 
 _COMPACT = """
@@ -265,19 +265,19 @@ def assert_nothing_is_left_when_it_ends(url: str) -> None:
         assert database.execute("SELECT count(*) FROM mdstore_commit WHERE seq < 1").fetchall() == [(0,)]
 
 
-def test_the_command_compacts_by_position_and_by_time(url: str) -> None:
-    with mdstore.connect(url) as client:
+def test_the_command_compacts_by_position_and_by_time(any_url: str) -> None:
+    with mdstore.connect(any_url) as client:
         write_history(client)
         state = of_tables(client)
     run = CliRunner().invoke
-    assert "nothing is older" in run(app, ["compact", "--database", url, "--before", "2001-01-01"]).output
-    assert run(app, ["compact", "--database", url]).exit_code != 0
-    result = run(app, ["compact", "--database", url, "--up-to", "20"])
+    assert "nothing is older" in run(app, ["compact", "--database", any_url, "--before", "2001-01-01"]).output
+    assert run(app, ["compact", "--database", any_url]).exit_code != 0
+    result = run(app, ["compact", "--database", any_url, "--up-to", "20"])
     assert result.exit_code == 0, result.output
     assert "with what the store held at 20" in result.output
-    assert run(app, ["compact", "--database", url, "--before", "2100-01-01"]).exit_code == 0
-    assert verify(url)[0] == 0
-    with mdstore.connect(url) as client:
+    assert run(app, ["compact", "--database", any_url, "--before", "2100-01-01"]).exit_code == 0
+    assert verify(any_url)[0] == 0
+    with mdstore.connect(any_url) as client:
         assert of_log(client) == state
 
 
