@@ -100,7 +100,7 @@ def _profiled(store: Store, call: Call, requests: Sequence[Any]) -> pstats.Stats
         for request in requests:
             if call.writes:
                 # What the writer's thread does: a profile sees only its own.
-                job = _Job(rpc.operation, request, None)
+                job = _Job(rpc.operation, request, None, foresee=rpc.foresee)
                 store._committer._commit([job])
                 job.future.result()
             else:

@@ -18,7 +18,7 @@ from mdstore.store.store import Store
 
 _WORK: Final = (
     *("fetch", "fetch_all", "write", "write_all", "finish", "create", "ask_for_ids"),
-    *("begin_read", "begin_write", "savepoint", "commit", "rollback"),
+    *("begin_read", "begin_write", "begin_write_and_ask", "savepoint", "commit", "rollback"),
 )
 """Methods of a dialect that wait for the database; one call at a time, so one thread is in them."""
 

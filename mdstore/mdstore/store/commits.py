@@ -24,7 +24,7 @@ import structlog
 from mdstore.errors import Aborted, DeadlineExceeded, Internal, MetadataError, Unavailable
 from mdstore.store import change_log
 from mdstore.store.database import Database
-from mdstore.store.dialects import Row
+from mdstore.store.dialects import Dialect, Row
 from mdstore.store.operations import ahead
 from mdstore.store.operations.ahead import Foresee
 from mdstore.store.reconciling import Reconciler
@@ -263,11 +263,11 @@ class Committer:
             _WithCare: not `with_care`, and an operation is to blame.
             _NothingDone: the database would not have it, so that it may be tried again.
         """
-        row = self._begin()
+        begun = self._begin(group, with_care=with_care)
+        tx, row = begun.tx, begun.head
         locked = None if row is None else change_log.Head(row[0], bytes(row[1]), row[2])
-        tx = Transaction(self._connection, self._dialect, now_ms)
         try:
-            newest = self._run(tx, group, locked, with_care=with_care)
+            newest = self._run(begun, group, locked, with_care=with_care)
         except Refused as refused:
             self._roll_back()
             if isinstance(refused.error, Aborted | Unavailable):
@@ -308,14 +308,18 @@ class Committer:
             # In whatever state it is, a new one is not.
             self._disconnect()
 
-    def _begin(self) -> Row | None:
-        """Begin, on a new connection when the old one is lost."""
+    def _begin(self, group: Sequence[_Job], *, with_care: bool) -> "_Begun":
+        """Begin, on a new connection when the old one is lost, and read ahead unless `with_care`."""
         dialect = self._dialect
         for last in (False, True):
             try:
                 if self._connection is None:
                     self._connection = self._database.connect()
-                return dialect.begin_write(self._connection)
+                tx = Transaction(self._connection, dialect, now_ms)
+                if with_care:
+                    return _Begun(tx, dialect.begin_write(self._connection))
+                reading = _read_ahead(tx, group)
+                return _Begun(tx, *dialect.begin_write_and_ask(self._connection, reading.texts), reading)
             except dialect.errors as error:
                 failure = dialect.error(error)
                 if dialect.is_lost(self._connection):
@@ -335,10 +339,11 @@ class Committer:
         self._connection = None
 
     def _run(
-        self, tx: Transaction, group: Sequence[_Job], locked: change_log.Head | None, *, with_care: bool
+        self, begun: "_Begun", group: Sequence[_Job], locked: change_log.Head | None, *, with_care: bool
     ) -> change_log.Head | None:
         """Run the operations and write the log behind `locked`, or the head that was last known."""
         dialect = self._dialect
+        tx = begun.tx
         alone = len(group) == 1
         savepoints = with_care and not alone
         try:
@@ -346,7 +351,7 @@ class Committer:
             answers = Answers(tx, self._keep_answers_s)
             if not with_care:
                 tx.writes_late = True
-                _read_ahead(tx, group)
+                begun.learn(dialect)
             for number, job in enumerate(group):
                 job.error = job.entry = None
                 job.is_repeat = False
@@ -409,12 +414,31 @@ class Committer:
             return None
 
 
-def _read_ahead(tx: Transaction, group: Sequence[_Job]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A transaction that has begun."""
+
+    tx: Transaction
+    head: Row | None
+    """The row of the head, where it is locked."""
+    found: list[Sequence[Row]] | Exception = field(default_factory=list)
+    """What was read ahead, or why it could not be."""
+    reading: ahead.Reading | None = None
+
+    def learn(self, dialect: Dialect) -> None:
+        """Let the transaction know what was read ahead; raises why it could not be."""
+        if isinstance(self.found, Exception):
+            raise dialect.error(self.found) from self.found
+        if self.reading is not None:
+            self.reading.learn(self.found)
+
+
+def _read_ahead(tx: Transaction, group: Sequence[_Job]) -> ahead.Reading:
     needs = ahead.Needs()
     for job in group:
         if job.foresee is not None:
             job.foresee(needs, job.request)
-    ahead.read(tx, needs, requests=len(group))
+    return ahead.Reading(tx, needs, requests=len(group))
 
 
 def _do(tx: Transaction, job: _Job, answers: Answers) -> None:

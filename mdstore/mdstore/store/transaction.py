@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -31,6 +32,15 @@ class Refused(Exception):
         """Take what the refusal means."""
         super().__init__(str(error))
         self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is run together."""
+
+    texts: Sequence[tuple[str, Sequence[Any]]]
+    with_ids: bool
+    """The last one gives ids for new rows."""
 
 
 class Transaction:
@@ -117,6 +127,19 @@ class Transaction:
         Returns:
             The rows of each query.
         """
+        asked = self.asked(questions, new_ids, requests=requests)
+        if not asked.texts:
+            return []
+        try:
+            found = self._dialect.fetch_all(self.cursor, asked.texts)
+        except self._dialect.errors as error:
+            raise self._dialect.error(error) from error
+        return self.answered(asked, found)
+
+    def asked(
+        self, questions: Sequence[tuple[Statement, Mapping[str, Any]]], new_ids: Mapping[str, int], *, requests: int = 1
+    ) -> Asked:
+        """The texts of what `ask` would run, for who runs them while beginning."""
         texts = []
         for statement, parameters in questions:
             compiled = statement.on(self.dialect)
@@ -124,15 +147,13 @@ class Transaction:
         for_ids = self._dialect.ask_for_ids(new_ids, requests=requests) if new_ids else None
         if for_ids is not None:
             texts.append(for_ids)
-        if not texts:
-            return []
-        self.statements += len(texts)
+        return Asked(texts, with_ids=for_ids is not None)
+
+    def answered(self, asked: Asked, found: list[Sequence[Row]]) -> list[Sequence[Row]]:
+        """The rows of each query, once the ids behind them are taken."""
+        self.statements += len(asked.texts)
         self.trips += 1
-        try:
-            found = self._dialect.fetch_all(self.cursor, texts)
-        except self._dialect.errors as error:
-            raise self._dialect.error(error) from error
-        if for_ids is not None:
+        if asked.with_ids:
             self.next_ids.update(self._dialect.ids_in(found.pop()))
         return found
 

@@ -81,6 +81,20 @@ class Dialect(ABC):
     def begin_write(self, connection: Any) -> Row | None:
         """Begin a transaction that alone writes the log; returns the head's row where it must be read for that."""
 
+    def begin_write_and_ask(
+        self, connection: Any, texts: Sequence[tuple[str, Sequence[Any]]]
+    ) -> tuple[Row | None, "list[Sequence[Row]] | Exception"]:
+        """The same, then run queries, if the database can in one message.
+
+        Returns:
+            What `begin_write` does, and what `fetch_all` does or raises; that it could not begin is raised.
+        """
+        row = self.begin_write(connection)
+        try:
+            return row, self.fetch_all(connection.cursor(), texts) if texts else []
+        except self.errors as error:
+            return row, error
+
     @abstractmethod
     def begin_read(self, connection: Any) -> None:
         """Begin a transaction whose statements all see one moment."""

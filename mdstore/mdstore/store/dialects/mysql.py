@@ -60,6 +60,8 @@ codecs.register(
     )
 )
 
+_LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
+
 _BUSY: Final = frozenset((1020, 1205, 1213))
 _STOPPED: Final = frozenset((1317, 1969, 3024))
 _TOO_LARGE: Final = frozenset((1264, 1300, 1366, 1406))
@@ -128,14 +130,35 @@ class MySQL(Dialect):
 
     def begin_write(self, connection: Any) -> Row | None:
         """Lock the head, which begins the transaction; what is committed before that is seen after it."""
+        return self._lock_head(connection, _LOCK_HEAD)[0]
+
+    def begin_write_and_ask(
+        self, connection: Any, texts: Sequence[tuple[str, Sequence[Any]]]
+    ) -> tuple[Row | None, list[Sequence[Row]] | Exception]:
+        """All in one message."""
+        cursor = connection.cursor()
+        try:
+            asked = ";".join([_LOCK_HEAD, *(cursor.mogrify(text, arguments) for text, arguments in texts)])
+        except pymysql.err.Error:
+            return super().begin_write_and_ask(connection, texts)
+        if _too_long(cursor, asked) is not None:
+            return super().begin_write_and_ask(connection, texts)
+        row, cursor = self._lock_head(connection, asked)
+        try:
+            return row, _results(cursor) if cursor.nextset() else []
+        except pymysql.err.Error as error:
+            return row, error
+
+    def _lock_head(self, connection: Any, asked: str) -> tuple[Row, Any]:
+        """The first row of the first query, and the cursor."""
         if connection.get_autocommit():
             connection.autocommit(False)
         cursor = connection.cursor()
-        cursor.execute("SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE")
+        cursor.execute(asked)
         row: Row | None = cursor.fetchone()
         if row is None:
             raise pymysql.err.DataError(0, "mdstore_head has no row")
-        return row
+        return row, cursor
 
     def begin_read(self, connection: Any) -> None:
         """Begin at this moment."""
@@ -180,12 +203,7 @@ class MySQL(Dialect):
     def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
         _execute(cursor, ";".join(cursor.mogrify(text, arguments) for text, arguments in texts))
-        found: list[Sequence[Row]] = []
-        while True:
-            if cursor.description is not None:
-                found.append(cursor.fetchall())
-            if not cursor.nextset():
-                return found
+        return _results(cursor)
 
     def ask_for_ids(self, counts: Mapping[str, int], *, requests: int) -> tuple[str, Sequence[Any]] | None:
         """Insert rows and take them back: InnoDB gives their ids to nobody else."""
@@ -260,6 +278,16 @@ def _set_up(connection: Any, _record: object) -> None:
         cursor.execute("SET SESSION optimizer_search_depth = 4")
         cursor.execute("SELECT @@auto_increment_increment, @@max_allowed_packet")
         connection.mdstore_increment, connection.mdstore_most_bytes = cursor.fetchone()
+
+
+def _results(cursor: Any) -> list[Sequence[Row]]:
+    """The rows of this query and of those behind it."""
+    found: list[Sequence[Row]] = []
+    while True:
+        if cursor.description is not None:
+            found.append(cursor.fetchall())
+        if not cursor.nextset():
+            return found
 
 
 def _texts(cursor: Any, write: Write, rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import PipelineStatus
+from psycopg.pq import ExecStatus, PipelineStatus
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
@@ -34,12 +34,10 @@ from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, q
 
 _LOCK: Final = 0x6D6473746F7265
 """The advisory lock of who makes or checks the schema: "mdstore"."""
-_BEGIN_WRITE: Final = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-    # A writer that waits longer, or hangs itself, must not keep the other servers from writing.
-    "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s';"
-    "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
-)
+# A writer that waits longer, or hangs itself, must not keep the other servers from writing.
+_WRITER: Final = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'"
+_BEGIN_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
 _SEQUENCES: Final = {
     table.name: f"SELECT pg_get_serial_sequence('{table.name.lower()}', 'id')::regclass AS numbers OFFSET 0"
     for table in (tables.ARTIFACT, tables.EXECUTION, tables.CONTEXT, tables.EVENT)
@@ -100,13 +98,33 @@ class PostgreSQL(Dialect):
 
     def begin_write(self, connection: Any) -> Row | None:
         """Lock the head: what is committed before that is seen by every statement after it."""
-        cursor = connection.execute(_BEGIN_WRITE, prepare=False)
-        while cursor.nextset():
-            pass
-        row: Row | None = cursor.fetchone()
+        (row, _) = self.begin_write_and_ask(connection, ())
+        return row
+
+    def begin_write_and_ask(
+        self, connection: Any, texts: Sequence[tuple[str, Sequence[Any]]]
+    ) -> tuple[Row | None, list[Sequence[Row]] | Exception]:
+        """All in one message."""
+        if not getattr(connection, "mdstore_writes", False):
+            connection.execute(_WRITER, prepare=False)
+            connection.mdstore_writes = True
+        locked = connection.cursor()
+        found: list[Sequence[Row]] | Exception
+        try:
+            with connection.pipeline():
+                connection.execute(_BEGIN_WRITE, prepare=False)
+                locked.execute(_LOCK_HEAD)
+                cursors = [connection.execute(text, arguments) for text, arguments in texts]
+                found = [cursor.fetchall() for cursor in cursors]
+        except psycopg.Error as error:
+            # Whichever statement failed; where the head was locked, it was none of those that begin.
+            if self.is_lost(connection) or locked.pgresult is None or locked.pgresult.status != ExecStatus.TUPLES_OK:
+                raise
+            found = error
+        row: Row | None = locked.fetchone()
         if row is None:
             raise psycopg.DataError("mdstore_head has no row")
-        return row
+        return row, found
 
     def rollback(self, connection: Any) -> None:
         """By the driver's own way, which then prepares anew what it may think is prepared and is not."""

@@ -5,7 +5,7 @@ group writes is known to the next ones.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,10 +104,31 @@ def for_members(needs: Needs, request: service.PutAttributionsAndAssociationsReq
         needs.existing[CONTEXT].update(link.context_id for link in given)
 
 
-def read(tx: Transaction, needs: Needs, *, requests: int) -> None:
-    """Read what so many requests need; the transaction then knows it."""
-    questions: list[tuple[Statement, Mapping[str, Any]]] = []
-    learners: list[Callable[[list[Iterable[Row]]], None]] = []
+class Reading:
+    """What is read ahead in one transaction."""
+
+    def __init__(self, tx: Transaction, needs: Needs, *, requests: int) -> None:
+        """Ask what so many requests need."""
+        self._tx = tx
+        questions, self._learners = _questions(tx, needs)
+        self._asked = tx.asked(questions, needs.new, requests=requests)
+        self.texts = self._asked.texts
+        """Queries and their arguments."""
+
+    def learn(self, found: list[Sequence[Row]]) -> None:
+        """Let the transaction know the rows of each."""
+        answers: list[Iterable[Row]] = list(self._tx.answered(self._asked, found)) if self.texts else []
+        for learn in self._learners:
+            learn(answers)
+
+
+_Questions = list[tuple[Statement, Mapping[str, Any]]]
+_Learners = list[Callable[[list[Iterable[Row]]], None]]
+
+
+def _questions(tx: Transaction, needs: Needs) -> tuple[_Questions, _Learners]:
+    questions: _Questions = []
+    learners: _Learners = []
 
     def ask(learn: Callable[..., None], *asked: tuple[Statement, Mapping[str, Any]]) -> None:
         questions.extend(asked)
@@ -153,6 +174,4 @@ def read(tx: Transaction, needs: Needs, *, requests: int) -> None:
                     known.contexts_of[kind][node_id].add(context_id)
 
             ask(learn_members, (links.contexts_by_ids(kind), {"ids": values(ids)}))
-    answers: list[Iterable[Row]] = list(tx.ask(questions, needs.new, requests=requests))
-    for learn in learners:
-        learn(answers)
+    return questions, learners
