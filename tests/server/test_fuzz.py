@@ -163,7 +163,10 @@ def http2_call(fuzzer: Fuzzer, stream: int) -> bytes:
     headers = [
         (b":method", made.choice((b"POST",) * 8 + (b"GET", b"", b"PUT"))),
         (b":scheme", made.choice((b"http", b"http", b"https", b""))),
-        (b":path", made.choice((path.encode(),) * 6 + (b"/", b"", b"/a/b/c", path.encode()[:-1], b"*" * 5000))),
+        (
+            b":path",
+            made.choice((path.encode(),) * 6 + (b"/", b"", b"/a/b/c", path.encode()[:-1], b"*" * 5000, b"/\xff")),
+        ),
         (b":authority", b"a"),
         (b"content-type", made.choice((b"application/grpc",) * 4 + (b"application/grpc+proto", b"text/html", b""))),
         (b"te", made.choice((b"trailers",) * 4 + (b"", b"gzip"))),
@@ -253,6 +256,17 @@ def http1_call(fuzzer: Fuzzer) -> bytes:
     headers += made.sample(odd, made.randrange(3))
     line = b"%s %s HTTP/1.1" % (made.choice((b"POST",) * 6 + (b"GET", b"OPTIONS", b"HEAD", b"X")), path.encode())
     return b"\r\n".join([line, *headers, b"", body])
+
+
+def test_a_method_whose_name_is_no_text_stops_nothing(fuzzed: Process) -> None:
+    """Versions of gRPC ended their server by it."""
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a/Get\xd9"), (b":authority", b"a")]
+    headers += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+    call = http2_frame(HEADERS, END_HEADERS, 1, hpack(headers)) + http2_frame(DATA, END_STREAM, 1, bytes(5))
+    with socket.create_connection(("127.0.0.1", int(fuzzed.address.rpartition(":")[2])), timeout=5) as connection:
+        connection.sendall(PREFACE + http2_frame(SETTINGS, 0, 0) + call)
+        for _ in range(20):
+            answers(fuzzed)
 
 
 def test_raw_bytes_on_both_ports(fuzzed: Process) -> None:

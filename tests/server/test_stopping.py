@@ -76,6 +76,8 @@ def test_under_load_every_call_is_done_or_unavailable(store: Store) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
 def test_who_does_not_stop_calling_is_told_unavailable_and_nothing_else(store: Store, host: str) -> None:
     """gRPC would say CANCELLED to calls that it meets while it shuts down, and nobody tries those again."""
+    descriptors = Path("/dev/fd")
+    before = sum(1 for _ in descriptors.iterdir()) if descriptors.is_dir() else 0
     with running(store, Plan(host=host)) as server:
         target = f"127.0.0.1:{server.ports.grpc}" if host in ("127.0.0.1", "::") else f"[::1]:{server.ports.grpc}"
         load = Load(target, 16, is_insistent=True)
@@ -85,6 +87,8 @@ def test_who_does_not_stop_calling_is_told_unavailable_and_nothing_else(store: S
     assert time.monotonic() - began < 10
     time.sleep(0.2)
     load.join()
+    # Looking for the connections to close has left nothing open.
+    assert not descriptors.is_dir() or sum(1 for _ in descriptors.iterdir()) < before + 100
     assert load.codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     assert load.acknowledged <= names_in(str(store.database.engine.url.database))
 

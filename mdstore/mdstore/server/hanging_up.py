@@ -8,6 +8,7 @@ connection before it shuts down; the system can.
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -41,9 +42,13 @@ def hang_up(port: int, peers: Collection[str]) -> None:
 def _sockets(port: int) -> Iterator[socket.socket]:
     """Copies of this process's TCP sockets whose own port is `port`; the caller closes them."""
     for name in os.listdir(_DESCRIPTORS):
-        # Most are no sockets, and some are closed by now.
-        with contextlib.suppress(OSError, ValueError):
-            found = socket.socket(fileno=os.dup(int(name)))
+        # Some are closed by now.
+        with contextlib.suppress(OSError):
+            number = int(name)
+            # Most are no sockets, and who makes one of them would keep the copy when that fails.
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            found = socket.socket(fileno=os.dup(number))
             if found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port:
                 yield found
             else:
