@@ -8,7 +8,7 @@ import pytest
 from mdstore.client.client import Client
 from mdstore.store import commits as committing
 from mdstore.store import store as reading
-from mdstore.store.transaction import Transaction
+from mdstore.store.transaction import State, Transaction
 from mdstore.wire import mlmd, service
 from tests.store.writing import Nodes, call, event, node, put, put_type
 
@@ -21,8 +21,8 @@ def count(each: Client, monkeypatch: pytest.MonkeyPatch) -> Counted:
     seen: list[Transaction] = []
 
     class Remembered(Transaction):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             seen.append(self)
 
     monkeypatch.setattr(committing, "Transaction", Remembered)
@@ -155,6 +155,28 @@ def test_reads(each: Client, count: Counted, nodes: Nodes) -> None:
     assert count("GetArtifactType", type_name="U") <= 2
     assert count("GetArtifactTypes") <= 2
     assert count("GetArtifactsByID", artifact_ids=ids, populate_artifact_types=True) <= 4
+
+
+def test_what_is_asked_for_by_its_key_is_one_message_without_a_transaction(
+    each: Client, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (artifact,), (execution,) = nodes.artifacts[:1], nodes.executions[:1]
+    call(each, "PutEvents", events=[event(artifact, execution, mlmd.Event.INPUT, "x")])
+    put(each, "context", nodes.new("context", name="there", custom={"x": 1}))
+    seen: list[Transaction] = []
+
+    class Remembered(Transaction):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            seen.append(self)
+
+    monkeypatch.setattr(reading, "Transaction", Remembered)
+    assert len(call(each, "GetArtifactsByID", artifact_ids=[artifact]).artifacts) == 1
+    assert len(call(each, "GetExecutionsByID", execution_ids=nodes.executions).executions) == len(nodes.executions)
+    assert len(call(each, "GetEventsByExecutionIDs", execution_ids=[execution]).events) == 1
+    found = call(each, "GetContextByTypeAndName", type_name="T", context_name="there").context
+    assert (found.name, found.custom_properties["x"].int_value) == ("there", 1)
+    assert [(tx.trips, tx.state) for tx in seen] == [(1, State.OVER)] * 4
 
 
 def test_ingest_is_flat(each: Client, count: Counted, monkeypatch: pytest.MonkeyPatch) -> None:

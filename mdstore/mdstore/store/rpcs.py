@@ -109,11 +109,15 @@ def _get_nodes(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
 
 
 def _get_nodes_by_id(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:
-    found = nodes.by_ids(tx, kind, getattr(request, f"{kind.label}_ids"))
-    response = _response(name, **{kind.nodes_field: found})
-    if kind is ARTIFACT and request.populate_artifact_types:
-        response.artifact_types.extend(types.of_ids(tx, kind, [node.type_id for node in found]))
-    return response
+    ids = getattr(request, f"{kind.label}_ids")
+    if kind is not ARTIFACT or not request.populate_artifact_types:
+        return _response(name, **{kind.nodes_field: nodes.by_ids_at_last(tx, kind, ids)})
+    found = nodes.by_ids(tx, kind, ids)
+    return _response(
+        name,
+        **{kind.nodes_field: found},
+        artifact_types=types.of_ids(tx, kind, [node.type_id for node in found]),
+    )
 
 
 def _get_nodes_by_type(kind: Kind, name: str, tx: Transaction, request: Any) -> Any:

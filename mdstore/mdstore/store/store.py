@@ -9,16 +9,17 @@ from typing import Any, Final, Self
 
 import structlog
 
-from mdstore.errors import InvalidArgument, OutOfRange, Unimplemented
+from mdstore.errors import InvalidArgument, OutOfRange, Unavailable, Unimplemented
 from mdstore.store import bootstrapping, change_log, compaction, pages
 from mdstore.store.bootstrapping import Bootstrap
 from mdstore.store.commits import Committer
 from mdstore.store.database import Database, open_database
+from mdstore.store.dialects import POOL_SIZE
 from mdstore.store.interruption import Interruption
 from mdstore.store.operations import history
 from mdstore.store.requests import KEEP_S, Call
 from mdstore.store.rpcs import RPCS, Mode, Rpc
-from mdstore.store.transaction import Transaction, now_ms
+from mdstore.store.transaction import State, Transaction, now_ms
 from mdstore.wire import changes
 
 log = structlog.get_logger()
@@ -106,11 +107,17 @@ class Store:
         Raises:
             Cancelled: it was stopped by `interruption`.
         """
+        for _ in range(POOL_SIZE):
+            with self.database.connection() as connection:
+                try:
+                    with read_transaction(connection, self.database) as tx:
+                        return _answer(tx, rpc, request, interruption)
+                except Unavailable:
+                    # It may have been lost while nobody used it: the next one is younger, and at last one is made.
+                    if tx.trips > 1 or not self.database.dialect.is_lost(connection):
+                        raise
         with self.reading() as tx:
-            if interruption is None:
-                return rpc.operation(tx, request)
-            with tx.interruptible(interruption):
-                return rpc.operation(tx, request)
+            return _answer(tx, rpc, request, interruption)
 
     def call(self, method: str, request: Any, call: Call | None = None) -> Any:
         """Answer any unary RPC on this thread, waiting for the disk when it writes."""
@@ -268,15 +275,20 @@ def reading(database: Database) -> Iterator[Transaction]:
 
 @contextmanager
 def read_transaction(connection: Any, database: Database) -> Iterator[Transaction]:
-    """The same on a connection of the caller's."""
+    """The same on a connection of the caller's; begins with the first question, or not at all if that is the last."""
+    tx = Transaction(connection, database.dialect, now_ms, begins_itself=True)
     try:
-        database.dialect.begin_read(connection)
-    except database.dialect.errors as error:
-        raise database.dialect.error(error) from error
-    try:
-        yield Transaction(connection, database.dialect, now_ms)
+        yield tx
     finally:
-        database.end_read(connection)
+        if tx.state is State.OPEN:
+            database.end_read(connection)
+
+
+def _answer(tx: Transaction, rpc: Rpc, request: Any, interruption: Interruption | None) -> Any:
+    if interruption is None:
+        return rpc.operation(tx, request)
+    with tx.interruptible(interruption):
+        return rpc.operation(tx, request)
 
 
 class Bell:

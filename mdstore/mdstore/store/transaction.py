@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
@@ -34,6 +35,14 @@ class Refused(Exception):
         self.error = error
 
 
+class State(Enum):
+    """Of a transaction, as far as its database knows."""
+
+    UNBEGUN = auto()
+    OPEN = auto()
+    OVER = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is run together."""
@@ -49,13 +58,16 @@ class Transaction:
     Threads: belongs to the thread that works on its connection.
     """
 
-    def __init__(self, connection: Any, dialect: Dialect, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: Any, dialect: Dialect, now_ms: Callable[[], int], *, begins_itself: bool = False
+    ) -> None:
         """Wrap a driver's connection that is inside a transaction.
 
         Args:
             connection: a DBAPI connection.
             dialect: of the database.
             now_ms: the clock, milliseconds since the Unix epoch.
+            begins_itself: it is not yet, and only reads: the transaction begins together with its first question.
         """
         self.cursor = connection.cursor()
         self._dialect = dialect
@@ -68,6 +80,7 @@ class Transaction:
         """How many SQL statements were run, for the budgets that tests hold."""
         self.trips = 0
         """How often the database was waited for; beginning is not counted, and a commit goes with the last writes."""
+        self.state = State.UNBEGUN if begins_itself else State.OPEN
         self.changes = changes.Changes()
         """What the operation did, for the change log."""
         self.origin = "mlmd"
@@ -109,10 +122,40 @@ class Transaction:
         self.trips += 1
         if self._interruption is not None:
             self._interruption.check()
+        arguments = self._arguments(parameters)
         try:
-            return self._dialect.fetch(self.cursor, text, self._arguments(parameters))
+            if self.state is State.OPEN:
+                return self._dialect.fetch(self.cursor, text, arguments)
+            return self._begin_with([(text, arguments)])[0]
         except self._dialect.errors as error:
             raise self._dialect.error(error) from error
+
+    def rows_at_last(self, *questions: tuple[Statement, Mapping[str, Any]]) -> list[Sequence[Row]]:
+        """The rows of the last queries of an operation: where they are its only ones too, no transaction is needed."""
+        if self._done or self._mine:
+            return [self.rows(statement, **parameters) for statement, parameters in questions]
+        if self._interruption is not None:
+            self._interruption.check()
+        asked = self.asked(questions, {})
+        try:
+            if self.state is State.OPEN:
+                found = self._dialect.fetch_all(self.cursor, asked.texts)
+            else:
+                found = self._begin_with(asked.texts, ends=True)
+        except self._dialect.errors as error:
+            raise self._dialect.error(error) from error
+        return self.answered(asked, found)
+
+    def _begin_with(self, texts: Sequence[tuple[str, Sequence[Any]]], *, ends: bool = False) -> list[Sequence[Row]]:
+        assert self.state is State.UNBEGUN, "something is asked after what was to be the last"
+        if ends:
+            found = self._dialect.ask_once(self.cursor, texts)
+            self.state = State.OVER
+        else:
+            # Also when that fails, there is something to end.
+            self.state = State.OPEN
+            found = self._dialect.begin_read_and_ask(self.cursor, texts)
+        return found
 
     def ask(
         self, questions: Sequence[tuple[Statement, Mapping[str, Any]]], new_ids: Mapping[str, int], *, requests: int = 1

@@ -99,6 +99,20 @@ class Dialect(ABC):
     def begin_read(self, connection: Any) -> None:
         """Begin a transaction whose statements all see one moment."""
 
+    def begin_read_and_ask(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """The same, then run queries, in one message if the database can."""
+        self.begin_read(cursor.connection)
+        return [self.fetch(cursor, text, arguments) for text, arguments in texts]
+
+    def ask_once(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """Run queries that all see one moment, outside any transaction, in one message if the database can."""
+        if len(texts) == 1:
+            return [self.fetch(cursor, *texts[0])]
+        try:
+            return self.begin_read_and_ask(cursor, texts)
+        finally:
+            self.rollback(cursor.connection)
+
     def commit(self, connection: Any) -> None:
         """End the transaction and keep what it did."""
         connection.cursor().execute("COMMIT")

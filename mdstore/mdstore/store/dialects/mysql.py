@@ -60,6 +60,7 @@ codecs.register(
     )
 )
 
+_BEGIN_READ: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
 
 _BUSY: Final = frozenset((1020, 1205, 1213))
@@ -162,7 +163,28 @@ class MySQL(Dialect):
 
     def begin_read(self, connection: Any) -> None:
         """Begin at this moment."""
-        connection.cursor().execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        connection.cursor().execute(_BEGIN_READ)
+
+    def begin_read_and_ask(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message."""
+        asked = ";".join([_BEGIN_READ, *(cursor.mogrify(text, arguments) for text, arguments in texts)])
+        if _too_long(cursor, asked) is not None:
+            return super().begin_read_and_ask(cursor, texts)
+        cursor.execute(asked)
+        return _results(cursor)
+
+    def ask_once(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message, with the end."""
+        asked = ";".join([_BEGIN_READ, *(cursor.mogrify(text, arguments) for text, arguments in texts), "COMMIT"])
+        if len(texts) == 1 or _too_long(cursor, asked) is not None:
+            return super().ask_once(cursor, texts)
+        try:
+            cursor.execute(asked)
+            return _results(cursor)
+        except pymysql.err.Error:
+            with suppress(pymysql.err.Error):
+                self.rollback(cursor.connection)
+            raise
 
     def savepoint(self, connection: Any, *, first: bool) -> None:  # noqa: ARG002 (an interface)
         """Set the savepoint; one of the same name is gone then."""
@@ -202,7 +224,10 @@ class MySQL(Dialect):
 
     def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
-        _execute(cursor, ";".join(cursor.mogrify(text, arguments) for text, arguments in texts))
+        asked = ";".join(cursor.mogrify(text, arguments) for text, arguments in texts)
+        if _too_long(cursor, asked) is not None:
+            return super().fetch_all(cursor, texts)
+        cursor.execute(asked)
         return _results(cursor)
 
     def ask_for_ids(self, counts: Mapping[str, int], *, requests: int) -> tuple[str, Sequence[Any]] | None:

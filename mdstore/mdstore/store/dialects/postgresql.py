@@ -134,6 +134,23 @@ class PostgreSQL(Dialect):
         """Begin; the first statement fixes the moment."""
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
 
+    def begin_read_and_ask(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message."""
+        connection = cursor.connection
+        with connection.pipeline():
+            self.begin_read(connection)
+            cursors = [connection.execute(text, arguments) for text, arguments in texts]
+            return [found.fetchall() for found in cursors]
+
+    def ask_once(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """One message is a transaction of its own, which sees one moment as `_set_up` wants it."""
+        try:
+            return self.fetch_all(cursor, texts) if len(texts) > 1 else [self.fetch(cursor, *texts[0])]
+        except psycopg.Error:
+            # The driver may think of statements as prepared that PostgreSQL did not come to.
+            cursor.connection.close()
+            raise
+
     def savepoint(self, connection: Any, *, first: bool) -> None:
         """Set the savepoint; without the release, PostgreSQL would keep the older ones too."""
         text = "SAVEPOINT operation" if first else "RELEASE SAVEPOINT operation; SAVEPOINT operation"
@@ -252,6 +269,7 @@ def _set_up(connection: Any, _record: object) -> None:
     # A page ends after a few rows, when its workers have just been started and have read far too many: 5 ms instead of
     # 100 for a filter that meets one node in a hundred of a million.
     connection.execute("SET max_parallel_workers_per_gather = 0")
+    connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connection.prepare_threshold = 1
     connection.prepared_max = 400
 

@@ -143,9 +143,8 @@ def events_of(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[mlmd.Ev
     if not ids:
         return []
     events: dict[int, mlmd.Event] = {}
-    for event_id, artifact_id, execution_id, type_, at_ms, is_index, index, key in tx.rows(
-        _with_paths(kind, tx.dialect), ids=values(set(ids))
-    ):
+    (rows,) = tx.rows_at_last((_with_paths(kind, tx.dialect), {"ids": values(set(ids))}))
+    for event_id, artifact_id, execution_id, type_, at_ms, is_index, index, key in rows:
         event = events.get(event_id)
         if event is None:
             event = events[event_id] = _event(artifact_id, execution_id, type_, at_ms)
@@ -250,7 +249,7 @@ def contexts_of(tx: Transaction, kind: Kind, node_id: int) -> list[Any]:
     found = [row[1] for row in context_ids_of(tx, kind, [node_id])]
     if not found:
         raise NotFound(f"no context holds the {kind.label} {node_id}")
-    return nodes.by_ids(tx, CONTEXT, found)
+    return nodes.by_ids_at_last(tx, CONTEXT, found)
 
 
 _PC = tables.PARENT_CONTEXT.c

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, select
 
 from mdstore.errors import InvalidArgument, NotFound
 from mdstore.store import tables
@@ -91,16 +91,30 @@ def _by_external_ids(kind: Kind) -> Statement:
     return read_statement(kind, lambda: OneOf(kind.table.c.external_id, "external_ids"))
 
 
+def _is_called(kind: Kind) -> ColumnElement[bool]:
+    return and_(
+        _TYPE.type_kind == kind.type_kind,
+        _TYPE.name == bindparam("type_name"),
+        _TYPE.version.is_not_distinct_from(bindparam("version")),
+        kind.table.c.name == bindparam("node_name"),
+    )
+
+
 @cache
 def _by_type_and_name(kind: Kind) -> Statement:
-    return read_statement(
-        kind,
-        lambda: and_(
-            _TYPE.type_kind == kind.type_kind,
-            _TYPE.name == bindparam("type_name"),
-            _TYPE.version.is_not_distinct_from(bindparam("version")),
-            kind.table.c.name == bindparam("node_name"),
-        ),
+    return read_statement(kind, lambda: _is_called(kind))
+
+
+@cache
+def _properties_by_type_and_name(kind: Kind) -> Statement:
+    return Statement(
+        lambda: (
+            select(*_property_columns(kind))
+            .select_from(kind.table)
+            .join(tables.TYPE, _TYPE.id == kind.table.c.type_id)
+            .join(kind.property_table, kind.property_table.c[kind.owner] == kind.table.c.id)
+            .where(_is_called(kind))
+        )
     )
 
 
@@ -110,11 +124,13 @@ def properties_by_ids(kind: Kind) -> Statement:
     return Statement(lambda: _properties(kind))
 
 
-def _properties(kind: Kind) -> Select[Any]:
+def _property_columns(kind: Kind) -> list[Any]:
     table = kind.property_table.c
-    return select(
-        table[kind.owner], table.name, table.is_custom_property, *(table[name] for name in VALUE_COLUMNS)
-    ).where(OneOf(table[kind.owner], "ids"))
+    return [table[kind.owner], table.name, table.is_custom_property, *(table[name] for name in VALUE_COLUMNS)]
+
+
+def _properties(kind: Kind) -> Select[Any]:
+    return select(*_property_columns(kind)).where(OneOf(kind.property_table.c[kind.owner], "ids"))
 
 
 _BY_URIS: Final = read_statement(ARTIFACT, lambda: OneOf(ARTIFACT.table.c.uri, "uris"))
@@ -177,6 +193,14 @@ def by_ids(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:
     return messages(tx, kind, tx.rows(nodes_by_ids(kind), ids=values(set(ids))))
 
 
+def by_ids_at_last(tx: Transaction, kind: Kind, ids: Collection[int]) -> list[Any]:
+    """The same, of an operation that asks nothing more."""
+    if not ids:
+        return []
+    wanted = {"ids": values(set(ids))}
+    return messages_of(kind, *tx.rows_at_last((nodes_by_ids(kind), wanted), (properties_by_ids(kind), wanted)))
+
+
 def by_external_ids(tx: Transaction, kind: Kind, external_ids: Sequence[str]) -> list[Any]:
     """`Get*K*sByExternalIds`."""
     if not external_ids:
@@ -195,14 +219,12 @@ def find_by_external_ids(tx: Transaction, kind: Kind, external_ids: Collection[s
 
 
 def by_type_and_name(tx: Transaction, kind: Kind, type_name: str, version: str | None, name: str) -> Any | None:
-    """The one node of this type and name, or None."""
-    rows = tx.rows(
-        _by_type_and_name(kind),
-        type_name=type_name,
-        version=version or None,
-        node_name=name,
+    """The one node of this type and name, or None; of an operation that asks nothing more."""
+    wanted = {"type_name": type_name, "version": version or None, "node_name": name}
+    (rows, properties) = tx.rows_at_last(
+        (_by_type_and_name(kind), wanted), (_properties_by_type_and_name(kind), wanted)
     )
-    found = messages(tx, kind, rows[:1])
+    found = messages_of(kind, rows[:1], properties)
     return found[0] if found else None
 
 
