@@ -49,7 +49,11 @@ def recorded(store: str) -> dict[str, Any]:
 
 def eventually(store: str, holds: Callable[[dict[str, Any]], bool], *, seconds: float = 20) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        found = recorded(store)
+        try:
+            found = recorded(store)
+        except KeyError:
+            # It asks for one after the other, and something came in between that points to what it did not see.
+            return None
         return found if holds(found) else None
 
     return until("the store holds what it should", look, seconds=seconds)
