@@ -33,6 +33,7 @@ from mdstore.errors import (
 )
 from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
 from mdstore.store.dialects.filters_mysql import MySQLFilters
+from mdstore.store.dialects.mysql_rows import Connection as RowsConnection
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
 
 STATEMENT_BYTES: Final = 1024 * 1024
@@ -104,6 +105,7 @@ class MySQL(Dialect):
             pool_reset_on_return=None,
         )
         (_, self._arguments) = engine.dialect.create_connect_args(engine.url)
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _set_up)
         return engine
 
@@ -289,6 +291,10 @@ class MySQL(Dialect):
             killer = pymysql.connect(**self._arguments, connect_timeout=CONNECT_S)
             with killer, killer.cursor() as cursor:
                 cursor.execute("KILL QUERY %s", (connection.thread_id(),))
+
+
+def _connect(_dialect: object, _record: object, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    return RowsConnection(*arguments, **named)
 
 
 def _set_up(connection: Any, _record: object) -> None:
