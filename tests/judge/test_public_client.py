@@ -25,6 +25,11 @@ def read(demo: System) -> Mapping[str, Any]:
     return judge("read", port=demo.grpc_port)
 
 
+@pytest.fixture(scope="module")
+def written(demo: System) -> Mapping[str, Any]:
+    return judge("write", port=demo.grpc_port, input_uri=MODEL)
+
+
 def named(nodes: list[dict[str, Any]], name: str) -> dict[str, Any]:
     (found,) = [node for node in nodes if node["properties"].get("display_name") == name or node.get("name") == name]
     return found
@@ -54,9 +59,7 @@ def test_an_execution_has_its_state_and_its_events(read: Mapping[str, Any]) -> N
     assert [kind for kind, _ in publish["events"]].count("INPUT") == 1
 
 
-def test_what_the_client_writes_is_in_graphql(demo: System) -> None:
-    written = judge("write", port=demo.grpc_port, input_uri=MODEL)
-
+def test_what_the_client_writes_is_in_graphql(demo: System, written: Mapping[str, Any]) -> None:
     query = """query ($uri: String!) { artifact(uri: $uri) {
       name type state
       producer {
@@ -89,6 +92,7 @@ def test_what_the_client_writes_is_in_graphql(demo: System) -> None:
     assert written["artifact_ids"][0] == written["used_id"]
 
 
+@pytest.mark.usefixtures("written")
 def test_lineage_reaches_from_what_the_client_wrote_into_what_the_writer_wrote(demo: System) -> None:
     query = """query ($uri: String!) { artifact(uri: $uri) { lineage { truncated runs { name } } } }"""
     found = demo.eventually(

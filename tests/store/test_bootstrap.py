@@ -140,9 +140,10 @@ def test_killed_again_and_again_it_goes_on_and_ends_complete(url: str) -> None:
     assert_whole(url)
 
 
-def foreign(store: Store, name: str, type_id: int, old: int) -> None:
+def foreign(url: str, name: str, type_id: int, old: int) -> None:
     """As another program: a new artifact, and an old one is changed; nothing of it in the log."""
-    with store.database.engine.connect() as connected:
+    # Not one of the store's own connections: they would come back from here with another isolation level.
+    with open_database(url) as database, database.engine.connect() as connected:
         connection = connected.execution_options(isolation_level="AUTOCOMMIT")
         now = tables.ARTIFACT.c
         times = {"create_time_since_epoch": 2**40, "last_update_time_since_epoch": 2**41}
@@ -175,7 +176,7 @@ def test_what_is_written_meanwhile_by_us_and_by_others_is_in_the_log_at_the_end(
             call(client, "PutAttributionsAndAssociations", attributions=attributions)
             gone = old.pop(dice.randrange(len(old)))
             client.delete_nodes(nodes.DeleteNodesRequest(nodes=[nodes.NodeRef(kind=nodes.ARTIFACT, id=gone)]))
-            foreign(store, f"theirs{step}", type_id, dice.choice(old))
+            foreign(url, f"theirs{step}", type_id, dice.choice(old))
             if step % 3 == 0:
                 store.reconcile()
         else:
