@@ -32,6 +32,7 @@ QUESTIONS = [
     pytest.param("SELECT 1 FROM seq_1_to_1 WHERE FALSE", id="no row"),
     pytest.param("SELECT REPEAT('x', 254) UNION ALL SELECT REPEAT('y', 255)", id="rows that begin as an end might"),
     pytest.param("SELECT REPEAT('x', 16777215 + 100), 5 UNION ALL SELECT 'y', 6", id="a row of several packets"),
+    pytest.param("SELECT REPEAT(X'ff', 2 * 16777215 + 100), 5", id="packets that begin as an error would"),
     pytest.param("SELECT REPEAT('x', 16777215 - 6), 5 UNION ALL SELECT 'y', 6", id="one that ends with a packet"),
 ]
 

@@ -126,6 +126,7 @@ def _packets(connection: Any) -> Iterator[bytes]:
         pymysql.err.Error: instead of one that says what failed; or the connection is lost, and closed.
     """
     read = connection._rfile.read
+    begun = b""
     while True:
         try:
             header = read(4)
@@ -144,8 +145,13 @@ def _packets(connection: Any) -> Iterator[bytes]:
                     CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({error})"
                 ) from error
             raise
+        if begun:
+            data = begun + data
         if size == _MORE_FOLLOWS:
-            data += next(_packets(connection))
+            begun = data
+            continue
+        begun = b""
+        # Only now: what goes on with a value may begin with any byte.
         if data[:1] == b"\xff":
             MysqlPacket(data, connection.encoding).raise_for_error()
         yield data
