@@ -13,7 +13,6 @@ from mdstore.errors import InvalidArgument, MetadataError, ResourceExhausted, Un
 from mdstore.redaction import shown
 from mdstore.store import bootstrapping, schema, tables
 from mdstore.store.dialects import POOL_SIZE, RETRY_MS, Dialect
-from mdstore.store.dialects.sqlite import SQLite
 from mdstore.store.transaction import Transaction, now_ms
 
 
@@ -179,6 +178,8 @@ def dialect_of(url: URL) -> Dialect:
     # A driver is imported only when it is needed, and only then must it be installed.
     match url.get_backend_name():
         case "sqlite":
+            from mdstore.store.dialects.sqlite import SQLite  # noqa: PLC0415 (2 MiB)
+
             return SQLite()
         case "postgresql":
             try:

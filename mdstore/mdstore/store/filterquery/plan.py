@@ -20,7 +20,6 @@ from mdstore.store.dialects.filters import FilterSQL
 from mdstore.store.filterquery.checking import check
 from mdstore.store.filterquery.conditions import Conditions
 from mdstore.store.filterquery.expressions import Expression
-from mdstore.store.filterquery.parsing import parse
 from mdstore.store.filterquery.parts import Part, Parts, asked_of_rows, cut, has_index, is_unique, size
 from mdstore.store.filterquery.rendering import parameter
 from mdstore.store.filterquery.syntax import FilterFault, fault
@@ -76,6 +75,8 @@ def read(kind: Kind, text: str | bytes) -> Filter:
 
 def _read(kind: Kind, text: str) -> Filter:
     try:
+        from mdstore.store.filterquery.parsing import parse  # noqa: PLC0415 (2 MiB that not every server needs)
+
         found = Filter(kind, *check(kind, parse(text)))
         if size(_parts(found.expression)) > MOST_PARTS:
             fault("the filter has too many alternatives over properties and neighbours", 0, "ask in several calls")
