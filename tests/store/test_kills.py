@@ -109,14 +109,12 @@ def test_a_server_that_is_stopped_finishes_what_it_accepted(database_url: str) -
 
 def test_a_port_that_is_taken_is_said_in_one_line(url: str, tmp_path: Path) -> None:
     port = free_port()
-    with (
-        serve(url, port) as server,
-        command("serve", "--database", f"sqlite:///{tmp_path}/b.db", "--grpc-port", str(port)) as late,
-    ):
+    with serve(url, port) as server:
         wait_until_ready(server, port)
-        code, _ = late.end(seconds=20)
-        assert code == 2
-        assert len(late.printed.strip().splitlines()) == 1
-        assert str(port) in late.printed
+        with command("serve", "--database", f"sqlite:///{tmp_path}/b.db", "--grpc-port", str(port)) as late:
+            code, _ = late.end(seconds=20)
+            assert code == 2
+            assert len(late.printed.strip().splitlines()) == 1
+            assert str(port) in late.printed
         with mdstore.connect(f"grpc://127.0.0.1:{port}") as client:
             assert call(client, "GetArtifactTypes") is not None
