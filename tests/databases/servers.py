@@ -6,13 +6,14 @@ They start in under a second. Durability is off unless a test asks for it, which
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Final, Self
+
+from tests.ports import free_port
 
 STARTED_S: Final = 60.0
 STOPPED_S: Final = 30.0
@@ -46,9 +47,7 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.durable = durable
         self.buffers_mb = buffers_mb
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         try:
             if not (self.folder / "data").exists():

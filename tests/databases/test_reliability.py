@@ -16,10 +16,11 @@ from mdstore.store.store import Store, reading
 from mdstore.store.verification import verify
 from mdstore.wire import mlmd, service
 from tests.databases.servers import Server
+from tests.ports import free_port
 from tests.store.log import verified
 from tests.store.mixture import Clients, check
 from tests.store.served import serving
-from tests.store.test_kills import free_port, serve, wait_until_ready
+from tests.store.test_kills import serve, wait_until_ready
 from tests.store.writing import call, get_all, node, put, put_type
 
 WRITERS = 64

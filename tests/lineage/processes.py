@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -68,13 +67,6 @@ def running(*arguments: str) -> Iterator[Process]:
         yield process
     finally:
         process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def serve(folder: Path, port: int, name: str = "metadata.db") -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from mdstore_lineage.opening import open_graph
 from mdstore_lineage.position import wait_for_position
 from mdstore_lineage.service import service
 from tests.lineage import oracle
-from tests.lineage.processes import Steps, again_and_again, follow, free_port, head, running, serve, until
+from tests.lineage.processes import Steps, again_and_again, follow, head, running, serve, until
+from tests.ports import free_port
 
 
 def is_there(graph: LineageGraph, node: Node) -> bool:

@@ -1,7 +1,6 @@
 """`kill -9` of `mdstore serve` while clients write: nothing acknowledged is lost, nothing is doubled or half there."""
 
 import random
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import pytest
 
 import mdstore
 from tests.databases.fixtures import ENGINES
+from tests.ports import free_port
 from tests.store.log import verified
 from tests.store.mixture import Clients, check
 from tests.store.writing import call
@@ -24,11 +24,6 @@ KILLS = 10
 """In each of `ROUNDS`."""
 ROUNDS = range(5)
 _NUMBERS = count()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def serve(url: str, port: int) -> Running:
