@@ -17,8 +17,8 @@ from bench.servers import database_cpu_s
 from mdstore.store.store import Store
 
 _WORK: Final = (
-    *("fetch", "fetch_all", "write", "write_all", "finish", "create", "ask_for_ids"),
-    *("begin_read", "begin_write", "begin_write_and_ask", "savepoint", "commit", "rollback"),
+    *("fetch", "fetch_all", "begin_read_and_ask", "ask_once", "ask_and_end", "write", "write_all", "finish", "create"),
+    *("ask_for_ids", "begin_read", "begin_write", "begin_write_and_ask", "savepoint", "commit", "rollback"),
 )
 """Methods of a dialect that wait for the database; one call at a time, so one thread is in them."""
 

@@ -347,6 +347,8 @@ class Committer:
         alone = len(group) == 1
         savepoints = with_care and not alone
         try:
+            if not all(job.foresee for job in group):
+                dialect.plan_for_values(tx.cursor.connection)
             swept = self._reconcile(tx, locked, whole=any(job.operation is _sweep for job in group))
             answers = Answers(tx, self._keep_answers_s)
             if not with_care:
@@ -402,6 +404,7 @@ class Committer:
         if not self._swept:
             return None
         sweep = self._reconciler.whole if whole else self._reconciler.small
+        self._dialect.plan_for_values(connection)
         self._dialect.savepoint(connection, first=True)
         try:
             return sweep(tx, locked, version)

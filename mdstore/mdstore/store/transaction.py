@@ -67,7 +67,8 @@ class Transaction:
             connection: a DBAPI connection.
             dialect: of the database.
             now_ms: the clock, milliseconds since the Unix epoch.
-            begins_itself: it is not yet, and only reads: the transaction begins together with its first question.
+            begins_itself: it is not yet, and only reads: the transaction begins together with its first question,
+                and ends with what is asked `at_last`.
         """
         self.cursor = connection.cursor()
         self._dialect = dialect
@@ -81,6 +82,7 @@ class Transaction:
         self.trips = 0
         """How often the database was waited for; beginning is not counted, and a commit goes with the last writes."""
         self.state = State.UNBEGUN if begins_itself else State.OPEN
+        self._ends_itself = begins_itself
         self.changes = changes.Changes()
         """What the operation did, for the change log."""
         self.origin = "mlmd"
@@ -131,17 +133,23 @@ class Transaction:
             raise self._dialect.error(error) from error
 
     def rows_at_last(self, *questions: tuple[Statement, Mapping[str, Any]]) -> list[Sequence[Row]]:
-        """The rows of the last queries of an operation: where they are its only ones too, no transaction is needed."""
+        """The rows of the last queries of an operation, which ends a transaction that only reads.
+
+        Where they are its first ones too, it needs none.
+        """
         if self._done or self._mine:
             return [self.rows(statement, **parameters) for statement, parameters in questions]
         if self._interruption is not None:
             self._interruption.check()
         asked = self.asked(questions, {})
         try:
-            if self.state is State.OPEN:
-                found = self._dialect.fetch_all(self.cursor, asked.texts)
-            else:
+            if self.state is State.UNBEGUN:
                 found = self._begin_with(asked.texts, ends=True)
+            elif self._ends_itself:
+                self.state = State.OVER
+                found = self._dialect.ask_and_end(self.cursor, asked.texts)
+            else:
+                found = self._dialect.fetch_all(self.cursor, asked.texts)
         except self._dialect.errors as error:
             raise self._dialect.error(error) from error
         return self.answered(asked, found)

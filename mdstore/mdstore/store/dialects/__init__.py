@@ -113,6 +113,13 @@ class Dialect(ABC):
         finally:
             self.rollback(cursor.connection)
 
+    def ask_and_end(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """Run queries and end the reading transaction, in one message if the database can."""
+        try:
+            return self.fetch_all(cursor, texts)
+        finally:
+            self.rollback(cursor.connection)
+
     def commit(self, connection: Any) -> None:
         """End the transaction and keep what it did."""
         connection.cursor().execute("COMMIT")
@@ -128,6 +135,10 @@ class Dialect(ABC):
     def rollback_to_savepoint(self, connection: Any) -> None:
         """Undo what was done since the savepoint."""
         connection.cursor().execute("ROLLBACK TO SAVEPOINT operation")
+
+    def plan_for_values(self, connection: Any) -> None:  # noqa: ARG002 (an interface)
+        """What follows in the writer's transaction is not only about keys: its plans depend on its values."""
+        return
 
     def foreign_version(self, connection: Any) -> int | None:  # noqa: ARG002 (an interface)
         """A number that another one follows whenever somebody else has committed; None when there is none."""

@@ -29,13 +29,18 @@ from mdstore.errors import (
 from mdstore.store import tables
 from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
 from mdstore.store.dialects.filters_postgresql import PostgreSQLFilters
+from mdstore.store.dialects.postgresql_pipeline import one_message
 from mdstore.store.lower_case import LowerCase
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, quote, sqlalchemy_dialect
 
 _LOCK: Final = 0x6D6473746F7265
 """The advisory lock of who makes or checks the schema: "mdstore"."""
 # A writer that waits longer, or hangs itself, must not keep the other servers from writing.
-_WRITER: Final = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'"
+# What it asks is about keys, whichever: to plan that anew for each list of them took half of the server's time.
+_WRITER: Final = (
+    "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; "
+    "SET plan_cache_mode = force_generic_plan"
+)
 _BEGIN_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
 _SEQUENCES: Final = {
@@ -111,11 +116,11 @@ class PostgreSQL(Dialect):
         locked = connection.cursor()
         found: list[Sequence[Row]] | Exception
         try:
-            with connection.pipeline():
+            with one_message(connection):
                 connection.execute(_BEGIN_WRITE, prepare=False)
                 locked.execute(_LOCK_HEAD)
                 cursors = [connection.execute(text, arguments) for text, arguments in texts]
-                found = [cursor.fetchall() for cursor in cursors]
+            found = [cursor.fetchall() for cursor in cursors]
         except psycopg.Error as error:
             # Whichever statement failed; where the head was locked, it was none of those that begin.
             if self.is_lost(connection) or locked.pgresult is None or locked.pgresult.status != ExecStatus.TUPLES_OK:
@@ -125,6 +130,10 @@ class PostgreSQL(Dialect):
         if row is None:
             raise psycopg.DataError("mdstore_head has no row")
         return row, found
+
+    def plan_for_values(self, connection: Any) -> None:
+        """As everybody else's are, until the transaction ends."""
+        connection.execute("SET LOCAL plan_cache_mode = auto", prepare=False)
 
     def rollback(self, connection: Any) -> None:
         """By the driver's own way, which then prepares anew what it may think is prepared and is not."""
@@ -137,10 +146,10 @@ class PostgreSQL(Dialect):
     def begin_read_and_ask(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
         connection = cursor.connection
-        with connection.pipeline():
+        with one_message(connection):
             self.begin_read(connection)
             cursors = [connection.execute(text, arguments) for text, arguments in texts]
-            return [found.fetchall() for found in cursors]
+        return [found.fetchall() for found in cursors]
 
     def ask_once(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """One message is a transaction of its own, which sees one moment as `_set_up` wants it."""
@@ -151,6 +160,20 @@ class PostgreSQL(Dialect):
             cursor.connection.close()
             raise
 
+    def ask_and_end(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
+        """All in one message."""
+        connection = cursor.connection
+        try:
+            with one_message(connection):
+                cursors = [connection.execute(text, arguments) for text, arguments in texts]
+                connection.execute("COMMIT", prepare=False)
+        except psycopg.Error:
+            # Behind the statement that failed nothing was done, the end neither.
+            with suppress(psycopg.Error):
+                self.rollback(connection)
+            raise
+        return [found.fetchall() for found in cursors]
+
     def savepoint(self, connection: Any, *, first: bool) -> None:
         """Set the savepoint; without the release, PostgreSQL would keep the older ones too."""
         text = "SAVEPOINT operation" if first else "RELEASE SAVEPOINT operation; SAVEPOINT operation"
@@ -158,9 +181,9 @@ class PostgreSQL(Dialect):
 
     def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
-        with cursor.connection.pipeline():
+        with one_message(cursor.connection):
             cursors = [cursor.connection.execute(text, arguments) for text, arguments in texts]
-            return [found.fetchall() for found in cursors]
+        return [found.fetchall() for found in cursors]
 
     def list_parameter(self, values: Values) -> Any:
         """A list; what no text of PostgreSQL can be is not in it."""
@@ -180,14 +203,14 @@ class PostgreSQL(Dialect):
     def write_all(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
         """All in one message."""
         connection = cursor.connection
-        with connection.pipeline():
+        with one_message(connection):
             for write, rows in writes:
                 self.write(connection.cursor(), write, rows)
 
     def finish(self, cursor: Any, writes: Sequence[tuple[Write, Sequence[Sequence[Any]]]]) -> None:
         """All in one message: behind a statement that fails, PostgreSQL does none of the others, nor commits."""
         connection = cursor.connection
-        with connection.pipeline():
+        with one_message(connection):
             for write, rows in writes:
                 self.write(connection.cursor(), write, rows)
             done = connection.execute("COMMIT", prepare=False)

@@ -150,6 +150,8 @@ def list_nodes(
 ) -> Page:
     """A page of nodes, of one type or in one context if that is given; without options all of them, by id.
 
+    Only when there are none may more be asked after it.
+
     Raises:
         InvalidArgument: size, order, token or filter are wrong.
     """
@@ -158,7 +160,7 @@ def list_nodes(
         scope = ""
     arguments: dict[str, Any] = {"scope": scope_id}
     if options is None:
-        return nodes.messages(tx, kind, tx.rows(_all(kind, scope), **arguments)), ""
+        return nodes.messages_at_last(tx, kind, tx.rows(_all(kind, scope), **arguments)), ""
     size, field, ascending = _check(options)
     order = options.order_by_field.field
     continued = bool(options.next_page_token)
@@ -172,7 +174,7 @@ def list_nodes(
         arguments |= {"at": at, "at_too": at, "after": after}
     rows = _rows(tx, kind, options, scope, field, ascending, arguments, size + 1)
     page = rows[:size]
-    listed = nodes.messages(tx, kind, page)
+    listed = nodes.messages_at_last(tx, kind, page)
     if len(rows) <= size:
         return listed, ""
     return listed, _encode(options, order, page)

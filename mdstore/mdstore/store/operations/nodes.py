@@ -142,6 +142,12 @@ def messages(tx: Transaction, kind: Kind, rows: Iterable[Sequence[Any]]) -> list
     return _filled(found, tx.rows(properties_by_ids(kind), ids=values(found)) if found else ())
 
 
+def messages_at_last(tx: Transaction, kind: Kind, rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """The same, of an operation that asks nothing more."""
+    found = _without_properties(kind, rows)
+    return _filled(found, *tx.rows_at_last((properties_by_ids(kind), {"ids": values(found)}))) if found else []
+
+
 def messages_of(kind: Kind, rows: Iterable[Sequence[Any]], properties: Iterable[Sequence[Any]]) -> list[Any]:
     """The nodes of these rows, with these rows of their properties."""
     return _filled(_without_properties(kind, rows), properties)
