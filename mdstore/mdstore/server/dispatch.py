@@ -1,8 +1,8 @@
 """Answers calls, whatever transport they came by: what is allowed in, which thread does the work, how errors are said.
 
-Point reads and pages are answered on the event loop itself, where they are over sooner than a thread would be woken;
-what may take long goes to a small pool, where clients take turns; writes go to the store's one writer. This module
-alone decides that.
+Point reads and pages are answered on the event loop itself, where they are over sooner than a thread would be woken: of
+SQLite at once, of PostgreSQL while the loop goes on (`loop_reads.py`). What may take long goes to a small pool, where
+clients take turns; writes go to the store's one writer. This module alone decides that.
 
 A caller that goes away, or whose deadline passes, takes its read along, and its write while that still waits for its
 turn. A write whose turn has come is finished.
@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from time import monotonic, perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -43,6 +43,9 @@ from mdstore.store.rpcs import Mode, Rpc
 from mdstore.store.store import Store, read_transaction
 from mdstore.wire import methods
 
+if TYPE_CHECKING:
+    from mdstore.server.loop_reads import LoopReads
+
 log = structlog.get_logger()
 
 SCAN_THREADS: Final = 8
@@ -52,10 +55,14 @@ INLINE_SCAN_THREADS: Final = 2
 
 A point read beside four takes 8 ms, and beside two 0.5.
 """
+LOOP_READS: Final = 8
+"""On the loop at the same time, each with a connection of its own."""
 SIDE_THREADS: Final = 2
 """For what must not wait behind long reads: followers of the log, and parsing."""
 INLINE_BYTES: Final = 16 * 1024
 """A point read with a larger request asks for so much that the others should not wait for it."""
+LOOP_BYTES: Final = 1024
+"""The same, where the loop cannot begin anew after a while."""
 INLINE_S: Final = 0.02
 """A point read or a page that takes longer is begun anew on a thread."""
 PARSE_BYTES: Final = 1024 * 1024
@@ -93,10 +100,12 @@ class Dispatcher:
         threads = INLINE_SCAN_THREADS if self._inline else SCAN_THREADS
         self._scans = ThreadPoolExecutor(threads, "mdstore-scan")
         self._turns = Turns(threads)
+        self._loop_turns = Turns(LOOP_READS)
         self._side = ThreadPoolExecutor(SIDE_THREADS, "mdstore-side")
         self.feeds = Feeds(store, self._side)
         self._connection = store.database.connect() if self._inline else None
         self._time_limit = TimeLimit(self._connection) if self._inline else None
+        self._loop_reads = self._reads_on_loop() if store.database.dialect.waits_by_function else None
         self._stop_measuring = store.on_group(meter.committed)
         self.calls = 0
         """Unary calls that are under way."""
@@ -119,6 +128,11 @@ class Dispatcher:
             for path, request, _, streams in methods(file)
         }
         """Every method of the services, by its path."""
+
+    def _reads_on_loop(self) -> "LoopReads":
+        from mdstore.server.loop_reads import LoopReads  # noqa: PLC0415 (needs an extra)
+
+        return LoopReads(self.store.database, self._side)
 
     def _find(self, path: str) -> Rpc | None:
         try:
@@ -159,9 +173,11 @@ class Dispatcher:
         await self.feeds.close()
         self._stop_measuring()
         self._scans.shutdown(cancel_futures=True)
-        self._side.shutdown(cancel_futures=True)
+        if self._loop_reads is not None:
+            await self._loop_reads.close()
         if self._connection is not None:
             self._connection.close()
+        self._side.shutdown(cancel_futures=True)
 
     async def unary(self, method: Method, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         """Answer one call with the bytes of its response message.
@@ -241,6 +257,10 @@ class Dispatcher:
                     return self._point(rpc, request, self._time_limit)
                 except Cancelled:
                     pass  # it is larger than it looked
+            elif self._loop_reads is not None and len(body) <= LOOP_BYTES and _is_short(rpc, request):
+                answer = await self._on_loop(self._loop_reads, rpc, request, caller)
+                if answer is not None:
+                    return answer
         return await self._scan(rpc, request, caller)
 
     async def _parse(self, method: Method, body: bytes) -> Any:
@@ -288,6 +308,26 @@ class Dispatcher:
         with read_transaction(self._connection, self.store.database) as tx:
             response: bytes = rpc.operation(tx, request).SerializeToString()
         return response
+
+    async def _on_loop(self, reads: "LoopReads", rpc: Rpc, request: Any, caller: Caller) -> bytes | None:
+        """The answer, or None when it is to be had in another way: it is larger than it looked, or its way is lost."""
+        interruption = Interruption()
+
+        def read(connection: Any) -> bytes:
+            with read_transaction(connection, self.store.database) as tx, tx.interruptible(interruption):
+                response: bytes = rpc.operation(tx, request).SerializeToString()
+            return response
+
+        self._reads.add(interruption)
+        try:
+            async with self._loop_turns.turn(caller.client()):
+                return await reads.run(read, interruption)
+        except (Cancelled, Unavailable):
+            if interruption.is_stopped:
+                raise Unavailable("the server is stopping").retry_after(1000) from None
+            return None
+        finally:
+            self._reads.discard(interruption)
 
     async def _scan(self, rpc: Rpc, request: Any, caller: Caller) -> bytes:
         interruption = Interruption()

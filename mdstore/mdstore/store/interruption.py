@@ -32,6 +32,11 @@ class Interruption:
             if self._interrupt is not None:
                 self._interrupt()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
     def check(self) -> None:
         """Raise `Cancelled` when stopped."""
         if self._stopped:

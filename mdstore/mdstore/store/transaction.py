@@ -146,8 +146,8 @@ class Transaction:
             if self.state is State.UNBEGUN:
                 found = self._begin_with(asked.texts, ends=True)
             elif self._ends_itself:
-                self.state = State.OVER
                 found = self._dialect.ask_and_end(self.cursor, asked.texts)
+                self.state = State.OVER
             else:
                 found = self._dialect.fetch_all(self.cursor, asked.texts)
         except self._dialect.errors as error:

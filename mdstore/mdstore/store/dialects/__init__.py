@@ -6,7 +6,7 @@ autocommit mode: transactions begin and end where this interface says so.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from sqlalchemy import Connection, Engine, Table
@@ -44,6 +44,8 @@ class Dialect(ABC):
     """Of SQLAlchemy's dialect: "sqlite", "postgresql" or "mysql"."""
     reads_inline: ClassVar[bool]
     """Whether a point read is over sooner than a thread would be woken for it."""
+    waits_by_function: ClassVar[bool] = False
+    """Whether a connection can be told how to wait for its server, so that no thread need wait with it."""
     undoes_tables: ClassVar[bool] = True
     """Whether a rollback undoes the making of tables too."""
     errors: ClassVar[tuple[type[Exception], ...]]
@@ -114,11 +116,10 @@ class Dialect(ABC):
             self.rollback(cursor.connection)
 
     def ask_and_end(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
-        """Run queries and end the reading transaction, in one message if the database can."""
-        try:
-            return self.fetch_all(cursor, texts)
-        finally:
-            self.rollback(cursor.connection)
+        """Run queries and end the reading transaction, in one message if the database can; not when one fails."""
+        found = self.fetch_all(cursor, texts)
+        self.rollback(cursor.connection)
+        return found
 
     def commit(self, connection: Any) -> None:
         """End the transaction and keep what it did."""
@@ -143,6 +144,16 @@ class Dialect(ABC):
     def foreign_version(self, connection: Any) -> int | None:  # noqa: ARG002 (an interface)
         """A number that another one follows whenever somebody else has committed; None when there is none."""
         return None
+
+    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> None:
+        """Let a connection that only reads wait for its server by a function, where `waits_by_function`.
+
+        Args:
+            connection: waits by itself until now.
+            wait: from a file descriptor and what is wanted of it (1 to read, 2 to write, 3) to what it is ready for.
+            most_rows: queries with more are refused with `Cancelled`.
+        """
+        raise NotImplementedError
 
     # --- statements
 

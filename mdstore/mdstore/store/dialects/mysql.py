@@ -180,24 +180,21 @@ class MySQL(Dialect):
         asked = ";".join([_BEGIN_READ, *(cursor.mogrify(text, arguments) for text, arguments in texts), "COMMIT"])
         if len(texts) == 1 or _too_long(cursor, asked) is not None:
             return super().ask_once(cursor, texts)
-        return self._ask_to_the_end(cursor, asked)
+        try:
+            cursor.execute(asked)
+            return _results(cursor)
+        except pymysql.err.Error:
+            with suppress(pymysql.err.Error):
+                self.rollback(cursor.connection)
+            raise
 
     def ask_and_end(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
         asked = ";".join([*(cursor.mogrify(text, arguments) for text, arguments in texts), "COMMIT"])
         if _too_long(cursor, asked) is not None:
             return super().ask_and_end(cursor, texts)
-        return self._ask_to_the_end(cursor, asked)
-
-    def _ask_to_the_end(self, cursor: Any, asked: str) -> list[Sequence[Row]]:
-        try:
-            cursor.execute(asked)
-            return _results(cursor)
-        except pymysql.err.Error:
-            # Behind the statement that failed nothing was done, the end neither.
-            with suppress(pymysql.err.Error):
-                self.rollback(cursor.connection)
-            raise
+        cursor.execute(asked)
+        return _results(cursor)
 
     def savepoint(self, connection: Any, *, first: bool) -> None:  # noqa: ARG002 (an interface)
         """Set the savepoint; one of the same name is gone then."""

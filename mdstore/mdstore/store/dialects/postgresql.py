@@ -4,7 +4,7 @@ Many rows go in one statement of constant text, as arrays that are unnested, so 
 one round trip whatever its size. The writer locks the head's row first: several servers on one database have one order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
@@ -60,6 +60,7 @@ class PostgreSQL(Dialect):
 
     name = "postgresql"
     reads_inline = False
+    waits_by_function = True
     errors = (psycopg.Error,)
     filters = PostgreSQLFilters()
 
@@ -120,7 +121,7 @@ class PostgreSQL(Dialect):
                 connection.execute(_BEGIN_WRITE, prepare=False)
                 locked.execute(_LOCK_HEAD)
                 cursors = [connection.execute(text, arguments) for text, arguments in texts]
-            found = [cursor.fetchall() for cursor in cursors]
+            found = [_rows(cursor) for cursor in cursors]
         except psycopg.Error as error:
             # Whichever statement failed; where the head was locked, it was none of those that begin.
             if self.is_lost(connection) or locked.pgresult is None or locked.pgresult.status != ExecStatus.TUPLES_OK:
@@ -149,7 +150,7 @@ class PostgreSQL(Dialect):
         with one_message(connection):
             self.begin_read(connection)
             cursors = [connection.execute(text, arguments) for text, arguments in texts]
-        return [found.fetchall() for found in cursors]
+        return [_rows(cursor) for cursor in cursors]
 
     def ask_once(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """One message is a transaction of its own, which sees one moment as `_set_up` wants it."""
@@ -163,27 +164,26 @@ class PostgreSQL(Dialect):
     def ask_and_end(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
         connection = cursor.connection
-        try:
-            with one_message(connection):
-                cursors = [connection.execute(text, arguments) for text, arguments in texts]
-                connection.execute("COMMIT", prepare=False)
-        except psycopg.Error:
-            # Behind the statement that failed nothing was done, the end neither.
-            with suppress(psycopg.Error):
-                self.rollback(connection)
-            raise
-        return [found.fetchall() for found in cursors]
+        with one_message(connection):
+            cursors = [connection.execute(text, arguments) for text, arguments in texts]
+            connection.execute("COMMIT", prepare=False)
+        return [_rows(cursor) for cursor in cursors]
 
     def savepoint(self, connection: Any, *, first: bool) -> None:
         """Set the savepoint; without the release, PostgreSQL would keep the older ones too."""
         text = "SAVEPOINT operation" if first else "RELEASE SAVEPOINT operation; SAVEPOINT operation"
         connection.execute(text, prepare=False)
 
+    def fetch(self, cursor: Any, text: str, arguments: Sequence[Any]) -> Sequence[Row]:
+        """Run a query and return all its rows."""
+        cursor.execute(text, arguments)
+        return _rows(cursor)
+
     def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
         """All in one message."""
         with one_message(cursor.connection):
             cursors = [cursor.connection.execute(text, arguments) for text, arguments in texts]
-        return [found.fetchall() for found in cursors]
+        return [_rows(cursor) for cursor in cursors]
 
     def list_parameter(self, values: Values) -> Any:
         """A list; what no text of PostgreSQL can be is not in it."""
@@ -275,6 +275,21 @@ class PostgreSQL(Dialect):
                 return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
         return Internal(f"the database failed: {message}")
 
+    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> None:
+        """All waits of the driver are in one method."""
+        descriptor = connection.pgconn.socket
+
+        def waited(waiting: Generator[int, int, Any], **_: float) -> Any:
+            try:
+                wanted = next(waiting)
+                while True:
+                    wanted = waiting.send(wait(descriptor, wanted))
+            except StopIteration as over:
+                return over.value
+
+        connection.wait = waited
+        connection.mdstore_most_rows = most_rows
+
     def is_lost(self, connection: Any) -> bool:
         """Whether the connection is closed, from whichever side, or was cut off within a pipeline that never ends."""
         return bool(connection.closed) or connection.info.pipeline_status is not PipelineStatus.OFF
@@ -295,6 +310,14 @@ def _set_up(connection: Any, _record: object) -> None:
     connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connection.prepare_threshold = 1
     connection.prepared_max = 400
+
+
+def _rows(cursor: Any) -> Sequence[Row]:
+    most = getattr(cursor.connection, "mdstore_most_rows", None)
+    if most is not None and cursor.rowcount > most:
+        raise Cancelled(f"it has {cursor.rowcount} rows, more than the {most} that are read in between")
+    rows: Sequence[Row] = cursor.fetchall()
+    return rows
 
 
 def _touches_unique(write: Update, rows: Sequence[Sequence[Any]]) -> bool:
