@@ -9,10 +9,12 @@ import pytest
 import mdstore
 from mdstore.errors import MetadataError
 from mdstore.store.database import open_database
+from mdstore.store.store import Store
 from tests.databases.fixtures import ENGINES
 from tests.databases.servers import MariaDBServer, PostgreSQLServer, Server
 from tests.server.certificates import Files
-from tests.store.writing import put_type
+from tests.store.served import serving
+from tests.store.writing import get_one, node, put, put_type
 
 
 class SecurePostgreSQL(PostgreSQLServer):
@@ -115,3 +117,12 @@ def test_a_socket_of_this_machine_leads_there(secure: tuple[str, Server, Files])
         url = f"mysql://here:secret@/secure?unix_socket={server.folder / 'socket'}"
     with mdstore.connect(url) as client:
         assert put_type(client, "artifact") > 9
+
+
+def test_a_server_reads_through_tls(secure: tuple[str, Server, Files]) -> None:
+    engine, server, files = secure
+    url = f"{server.url('secure')}?{CHECKED[engine][0].format(ca=files.ca)}"
+    with Store.open(url) as store, serving(store) as port, mdstore.connect(f"grpc://127.0.0.1:{port}") as client:
+        (execution,) = put(client, "execution", node("execution", type_id=put_type(client, "execution")))
+        for _ in range(3):
+            assert get_one(client, "execution", execution).id == execution

@@ -1,7 +1,7 @@
 """Answers calls, whatever transport they came by: what is allowed in, which thread does the work, how errors are said.
 
 Point reads and pages are answered on the event loop itself, where they are over sooner than a thread would be woken: of
-SQLite at once, of PostgreSQL while the loop goes on (`loop_reads.py`). What may take long goes to a small pool, where
+SQLite at once, of the others while the loop goes on (`loop_reads.py`). What may take long goes to a small pool, where
 clients take turns; writes go to the store's one writer. This module alone decides that.
 
 A caller that goes away, or whose deadline passes, takes its read along, and its write while that still waits for its
@@ -130,7 +130,7 @@ class Dispatcher:
         """Every method of the services, by its path."""
 
     def _reads_on_loop(self) -> "LoopReads":
-        from mdstore.server.loop_reads import LoopReads  # noqa: PLC0415 (needs an extra)
+        from mdstore.server.loop_reads import LoopReads  # noqa: PLC0415 (SQLite needs none of it)
 
         return LoopReads(self.store.database, self._side)
 

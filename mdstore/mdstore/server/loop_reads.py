@@ -43,12 +43,12 @@ class LoopReads:
         self._endings: set[asyncio.Task[None]] = set()
 
     async def run(self, read: Callable[[Any], bytes], interruption: Interruption) -> bytes | None:
-        """What `read` makes of a connection outside any transaction; None when all connections are in use.
+        """What `read` makes of a connection outside any transaction; None when there is none for it.
 
         When this is cancelled, `interruption` is stopped: `read` should heed it.
 
         Raises:
-            MetadataError: as `read`; `Cancelled` when a query had more than `MOST_ROWS` rows.
+            MetadataError: as `read`; `Cancelled` or `Unavailable` when a query had more than `MOST_ROWS` rows.
         """
         # Another one may have been sooner to take what was made.
         while not self._free:
@@ -82,8 +82,12 @@ class LoopReads:
         if connecting.cancelled() or connecting.exception() is not None:
             self._count -= 1
             return
-        self._database.dialect.wait_by(connecting.result(), _wait, most_rows=MOST_ROWS)
-        self._free.append(connecting.result())
+        if self._database.dialect.wait_by(connecting.result(), _wait, most_rows=MOST_ROWS):
+            self._free.append(connecting.result())
+        else:
+            # Its place stays taken: no other one could do it either.
+            self._count = CONNECTIONS
+            connecting.result().close()
 
     def _give_back(self, connection: Any) -> None:
         if self._database.dialect.is_lost(connection):

@@ -45,7 +45,7 @@ class Dialect(ABC):
     reads_inline: ClassVar[bool]
     """Whether a point read is over sooner than a thread would be woken for it."""
     waits_by_function: ClassVar[bool] = False
-    """Whether a connection can be told how to wait for its server, so that no thread need wait with it."""
+    """Whether connections can be told how to wait for their server, so that no thread need wait with them."""
     undoes_tables: ClassVar[bool] = True
     """Whether a rollback undoes the making of tables too."""
     errors: ClassVar[tuple[type[Exception], ...]]
@@ -145,13 +145,16 @@ class Dialect(ABC):
         """A number that another one follows whenever somebody else has committed; None when there is none."""
         return None
 
-    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> None:
+    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> bool:
         """Let a connection that only reads wait for its server by a function, where `waits_by_function`.
 
         Args:
             connection: waits by itself until now.
             wait: from a file descriptor and what is wanted of it (1 to read, 2 to write, 3) to what it is ready for.
-            most_rows: queries with more are refused with `Cancelled`.
+            most_rows: queries with more are refused with `Cancelled`, or lose the connection.
+
+        Returns:
+            Whether this one can.
         """
         raise NotImplementedError
 

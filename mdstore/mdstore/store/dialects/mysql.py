@@ -81,6 +81,7 @@ class MySQL(Dialect):
 
     name = "mysql"
     reads_inline = False
+    waits_by_function = True
     undoes_tables = False
     errors = (pymysql.err.Error,)
     filters = MySQLFilters()
@@ -288,6 +289,10 @@ class MySQL(Dialect):
         if number in _GONE or isinstance(error, pymysql.err.InterfaceError):
             return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
         return Internal(f"the database failed: {message}")
+
+    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> bool:
+        """Where no TLS is between."""
+        return bool(connection.wait_by(wait, most_rows))
 
     def is_lost(self, connection: Any) -> bool:
         """Whether the connection is closed, from whichever side."""

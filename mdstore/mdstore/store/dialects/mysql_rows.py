@@ -7,6 +7,9 @@ statement is run again, are remembered by their bytes. All else of a connection 
 What is used of the driver has no promise behind it, so its version is bounded in `pyproject.toml`.
 """
 
+import io
+import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +26,10 @@ else:
     _Driver = connections.Connection
 
 Convert = Callable[[bytes], Any]
+Wait = Callable[[int, int], int]
+"""From a file descriptor and what is wanted of it (1: to read) to what it is ready for."""
 
+READ_BYTES: Final = 64 * 1024
 _REMEMBERED: Final = 2000
 """Descriptions of columns. Filters have columns of their own, so there is no end to them."""
 _MORE_FOLLOWS: Final = 0xFFFFFF
@@ -55,6 +61,22 @@ class Connection(_Driver):
     Texts are UTF-8 whatever the server was told; what is not has U+FFFD in its place.
     """
 
+    most_rows: int = sys.maxsize
+    """An answer with more rows is not read, and the connection is lost."""
+
+    def wait_by(self, wait: Wait, most_rows: int) -> bool:
+        """Wait for the server by a function, unless there is TLS between.
+
+        To send is not waited for: a question should be smaller than what the system keeps for a socket.
+        """
+        driver: Any = self
+        if driver._secure:
+            return False
+        driver._rfile.close()
+        driver._rfile = io.BufferedReader(_Waiting(driver._sock, wait), READ_BYTES)
+        self.most_rows = most_rows
+        return True
+
     def _read_query_result(self, unbuffered: bool = False) -> int | None:
         assert not unbuffered, "rows are read all at once"
         self._result: Any = None
@@ -64,6 +86,23 @@ class Connection(_Driver):
         if result.server_status is not None:
             self.server_status = result.server_status
         return result.affected_rows
+
+
+class _Waiting(io.RawIOBase):
+    """What a socket receives."""
+
+    def __init__(self, receiving: socket.socket, wait: Wait) -> None:
+        self._socket, self._wait = receiving, wait
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            try:
+                return self._socket.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._wait(self._socket.fileno(), 1)
 
 
 class _Result(connections.MySQLResult):
@@ -80,13 +119,17 @@ class _Result(connections.MySQLResult):
         self.converters = [convert for _, _, convert in found]
 
     def _read_rowdata_packet(self) -> None:
-        rows = []
-        converters = self.converters
+        rows: list[tuple[Any, ...]] = []
+        connection: Any = self.connection
+        converters, most = self.converters, connection.most_rows
         lenient = [_lenient if convert is bytes.decode else convert for convert in converters]
-        for data in _packets(self.connection):
+        for data in _packets(connection):
             if data[0] == _END and len(data) < 9:
                 self._read_end(data)
                 break
+            if len(rows) == most:
+                connection._force_close()
+                raise err.OperationalError(CR.CR_SERVER_LOST, f"more than {most} rows are not read here")
             try:
                 rows.append(_row(data, converters))
             except UnicodeDecodeError:

@@ -275,7 +275,7 @@ class PostgreSQL(Dialect):
                 return Unavailable(f"the database is not there: {message}").retry_after(RETRY_MS)
         return Internal(f"the database failed: {message}")
 
-    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> None:
+    def wait_by(self, connection: Any, wait: Callable[[int, int], int], *, most_rows: int) -> bool:
         """All waits of the driver are in one method."""
         descriptor = connection.pgconn.socket
 
@@ -289,6 +289,7 @@ class PostgreSQL(Dialect):
 
         connection.wait = waited
         connection.mdstore_most_rows = most_rows
+        return True
 
     def is_lost(self, connection: Any) -> bool:
         """Whether the connection is closed, from whichever side, or was cut off within a pipeline that never ends."""
