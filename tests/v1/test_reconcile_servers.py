@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from mdstore.client.client import Client
+from mdstore.errors import AlreadyExists
 from mdstore.store.store import Store
 from tests.databases.fixtures import EmptyStores
 from tests.databases.servers import Server
 from tests.store.log import followed, of_log, of_tables
-from tests.store.writing import Nodes, put
+from tests.store.test_groups import held_up, sent
+from tests.store.writing import Nodes, call, event, put
 
 pytestmark = pytest.mark.postgresql
 
@@ -60,4 +62,27 @@ def test_a_transaction_that_commits_behind_ours_is_found(client: Client, foreign
     assert [len(change.events) + len(change.attributions) + len(change.parent_contexts) for change in found].count(
         1
     ) == 3
+    assert of_log(client) == of_tables(client)
+
+
+def test_what_was_found_late_is_found_again_when_the_group_it_was_found_in_is_rolled_back(
+    client: Client, foreign: "Iterator[object]"
+) -> None:
+    store: Store = client._store  # type: ignore[attr-defined]
+    ours = Nodes(client)
+    execute = foreign.execute  # type: ignore[attr-defined]
+    execute(
+        "INSERT INTO event (artifact_id, execution_id, type, milliseconds_since_epoch) "
+        f"VALUES ({ours.artifacts[0]}, {ours.executions[0]}, 3, 1)"
+    )
+    call(client, "PutEvents", events=[event(ours.artifacts[1], ours.executions[1])])
+    store.reconcile()
+    foreign.commit()  # type: ignore[attr-defined]
+    # The sweep of this group finds the event; then the database refuses one of two nodes of the same name.
+    same = sent("PutArtifacts", artifacts=[ours.new("artifact", name="same")])
+    with held_up(client):
+        swept = store._committer.reconcile()
+        others = [store.submit(store.find(path), request) for path, request in (same, same)]
+    swept.result(30)
+    assert [type(done.exception(30)) for done in others] == [type(None), AlreadyExists]
     assert of_log(client) == of_tables(client)

@@ -40,16 +40,28 @@ class Gaps:
         self._tables = tables
         self.names = tuple(tables)
         self._until: dict[str, dict[int, float]] = {name: {} for name in tables}
+        self._filled: dict[str, dict[int, float]] = {name: {} for name in tables}
+        """What the last sweep found, which is not in the log if it is rolled back."""
+
+    def begin(self) -> None:
+        """A sweep begins: what the last one found is in the log."""
+        for found in self._filled.values():
+            found.clear()
+
+    def forget(self) -> None:
+        """The last sweep was rolled back: what it found is a gap still."""
+        for name, found in self._filled.items():
+            self._until[name].update(found)
+            found.clear()
 
     def filled(self, tx: Transaction) -> dict[str, list[int]]:
-        """The ids of each table that were missing and are there now; they are no gaps any more."""
+        """The ids of each table that were missing and are there now; they are no gaps any more, but for `forget`."""
         found: dict[str, list[int]] = {}
         now = monotonic()
         for name, table in self._tables.items():
             until = self._until[name]
             found[name] = sorted(row[0] for row in tx.rows(_there(table), ids=values(until))) if until else []
-            for node_id in found[name]:
-                del until[node_id]
+            self._filled[name].update((node_id, until.pop(node_id)) for node_id in found[name])
             for node_id in [node_id for node_id, end in until.items() if end < now]:
                 del until[node_id]
         return found

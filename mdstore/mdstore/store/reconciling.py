@@ -75,6 +75,7 @@ class Reconciler:
 
     def small(self, tx: Transaction, head: Head | None, version: int | None) -> Head | None:
         """Log new types, nodes and links; returns the new head, or None when there was nothing."""
+        self._gaps.begin()
         if version is not None and version == self._whole_version:
             return self.whole(tx, head, version)
         return self._sweep(tx, head or change_log.head(tx), version, whole=False)
@@ -85,6 +86,7 @@ class Reconciler:
         Costs two statements when the database's version says that nobody else has written since the last one. While a
         bootstrap goes on it is a small one: the log does not know yet which old nodes have changed.
         """
+        self._gaps.begin()
         head = head or change_log.head(tx)
         if not self._bootstrapped and not bootstrapping.state(tx).is_done:
             return self._sweep(tx, head, version, whole=False)
@@ -108,6 +110,7 @@ class Reconciler:
         self._version = self._whole_version = None
         self._times = {kind: {} for kind in KINDS}
         self._types = {}
+        self._gaps.forget()
 
     def _sweep(self, tx: Transaction, head: Head, version: int | None, *, whole: bool) -> Head | None:
         before = marks.read(tx)
