@@ -24,7 +24,7 @@ from mdstore.wire import ingestion, mlmd, nodes, service
 from tests.databases.fixtures import ENGINES, EmptyStores
 from tests.store.log import followed
 from tests.store.served import serving
-from tests.store.writing import Nodes, call, put_type
+from tests.store.writing import Nodes, call, message, put_type
 
 PUT_EXECUTION = "/ml_metadata.MetadataStoreService/PutExecution"
 Put = Callable[..., service.PutExecutionResponse]
@@ -268,3 +268,18 @@ def test_a_server_that_is_killed_remembers_what_it_committed(url: str) -> None:
         assert over_grpc(port)(request(2), idempotency_key="k") == keyed
     with mdstore.connect(url) as client:
         assert executions(client) == sorted({retried.execution_id, keyed.execution_id})
+
+
+def test_a_key_of_another_kind_of_request_is_refused_too(store: Store, reader: Client) -> None:
+    type_id = put_type(reader, "context")
+    records = [{"key": {"type": "T", "name": f"n{n}"}} for n in range(3)]
+    made = store.call(
+        "/mdstore.v1.Ingestion/Ingest", message(ingestion.IngestRequest, contexts=records), Call(idempotency_key="k")
+    )
+    named = [{"kind": nodes.CONTEXT, "id": made.context_ids[0]}]
+    for path, other in (
+        ("/mdstore.v1.Nodes/DeleteNodes", message(nodes.DeleteNodesRequest, nodes=named, idempotency_key="k")),
+        (PUT_EXECUTION, request(type_id=type_id)),
+    ):
+        with pytest.raises(InvalidArgument, match="idempotency key 'k' was used for another request"):
+            store.call(path, other, Call(idempotency_key="k"))

@@ -87,8 +87,9 @@ class Answers:
         if call.idempotency_key:
             check_key(call.idempotency_key)
             name = f"key:{call.idempotency_key}"
-            found = self._look_up(name, request)
-            if found is not None and found.digest != digest_of(request):
+            digest = digest_of(request)
+            found = self._look_up(name, request, digest)
+            if found is not None and found.digest != digest:
                 raise InvalidArgument(
                     f"the idempotency key {call.idempotency_key!r} was used for another request: take a new one"
                 )
@@ -96,19 +97,20 @@ class Answers:
         if call.attempt > 0:
             digest = digest_of(request)
             name = _retry_name(digest)
-            found = self._look_up(name, request)
+            found = self._look_up(name, request, digest)
             if found is not None and call.attempt > found.attempt:
                 found.attempt = call.attempt
                 self._new[name] = found
                 return found.response
         return None
 
-    def _look_up(self, name: str, request: Any) -> _Remembered | None:
+    def _look_up(self, name: str, request: Any, digest: bytes) -> _Remembered | None:
         found = self._new.get(name)
         if found is None:
-            for digest, attempt, response in self._tx.rows(_FIND, with_key=name, now_ms=self._tx.now_ms()):
-                message = _response_class(request).FromString(bytes(response))
-                found = _Remembered(bytes(digest), attempt, message, RETRY_WINDOW_S)
+            for stored, attempt, response in self._tx.rows(_FIND, with_key=name, now_ms=self._tx.now_ms()):
+                # That of another kind of request may be no message of this kind.
+                message = _response_class(request).FromString(bytes(response)) if bytes(stored) == digest else None
+                found = _Remembered(bytes(stored), attempt, message, RETRY_WINDOW_S)
         return found
 
     def add(self, call: Call, request: Any, response: Any, *, changed: bool) -> None:
