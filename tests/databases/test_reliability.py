@@ -12,6 +12,7 @@ import pytest
 import mdstore
 from mdstore.client.client import Client
 from mdstore.errors import AlreadyExists, Unavailable
+from mdstore.store.dialects import POOL_SIZE
 from mdstore.store.store import Store, reading
 from mdstore.store.verification import verify
 from mdstore.wire import mlmd, service
@@ -225,3 +226,15 @@ def test_without_its_database_a_store_says_so_at_once(own_server: Server) -> Non
         assert time.monotonic() - begun < 5
         own_server.start()
         assert put(client, "artifact", node("artifact", type_id=type_id))
+
+
+def test_a_write_does_not_fail_by_connections_that_were_lost_while_nobody_used_them(own_server: Server) -> None:
+    with Store.open(own_server.url("back")) as store, mdstore.connect(own_server.url("back")) as other:
+        type_id = put_type(other, "artifact")
+        with ExitStack() as stack:
+            for _ in range(POOL_SIZE):
+                stack.enter_context(store.database.connection())
+        own_server.stop()
+        own_server.start()
+        request = service.PutArtifactsRequest(artifacts=[node("artifact", type_id=type_id)])
+        assert store.call("/ml_metadata.MetadataStoreService/PutArtifacts", request).artifact_ids

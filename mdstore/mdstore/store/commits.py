@@ -24,7 +24,7 @@ import structlog
 from mdstore.errors import Aborted, DeadlineExceeded, Internal, MetadataError, Unavailable
 from mdstore.store import change_log
 from mdstore.store.database import Database
-from mdstore.store.dialects import Dialect, Row
+from mdstore.store.dialects import POOL_SIZE, Dialect, Row
 from mdstore.store.operations import ahead
 from mdstore.store.operations.ahead import Foresee
 from mdstore.store.reconciling import Reconciler
@@ -311,7 +311,8 @@ class Committer:
     def _begin(self, group: Sequence[_Job], *, with_care: bool) -> "_Begun":
         """Begin, on a new connection when the old one is lost, and read ahead unless `with_care`."""
         dialect = self._dialect
-        for last in (False, True):
+        # It may have been lost while nobody used it, and so may those in the pool: at last one is made.
+        for last in (*[False] * (POOL_SIZE + 1), True):
             try:
                 if self._connection is None:
                     self._connection = self._database.connect()
@@ -430,6 +431,9 @@ class _Begun:
 
     def learn(self, dialect: Dialect) -> None:
         """Let the transaction know what was read ahead; raises why it could not be."""
+        if isinstance(self.found, MetadataError):
+            # Not even asked: it is too long, and one of the operations is to blame.
+            raise _WithCare from self.found
         if isinstance(self.found, Exception):
             raise dialect.error(self.found) from self.found
         if self.reading is not None:
