@@ -31,6 +31,7 @@ from mdstore.store.reconciling import Reconciler
 from mdstore.store.requests import KEEP_S, Answers, Call, forget_old
 from mdstore.store.rpcs import Operation
 from mdstore.store.transaction import Refused, Transaction, now_ms
+from mdstore.wire import changes
 
 log = structlog.get_logger()
 
@@ -467,19 +468,22 @@ def _append(
     """One commit of the log for neighbours that come from the same source."""
     entries: list[change_log.Entry] = []
     place: list[tuple[_Job, int]] = []
+    size = 0
     for job in group:
-        if job.entry is None or not job.entry.changes.ByteSize():
+        if job.entry is None or not (more := job.entry.changes.ByteSize()):
             continue
         last = entries[-1] if entries else None
         if (
             last is not None
             and (last.origin, last.actor) == (job.entry.origin, job.entry.actor)
-            # What is deleted comes last in a commit: who takes a name that a deletion has set free comes after it.
-            and not (last.changes.deleted_artifacts or last.changes.deleted_executions or last.changes.deleted_contexts)
+            and not _ends(last.changes)
+            and size + more <= change_log.PORTION_BYTES
         ):
             last.changes.MergeFrom(job.entry.changes)
+            size += more
         else:
             entries.append(job.entry)
+            size = more
         place.append((job, len(entries)))
     newest = change_log.append(tx, entries, known, is_locked=is_locked)
     if newest is not None:
@@ -487,3 +491,12 @@ def _append(
             if hasattr(job.response, "seq") and not job.is_repeat:
                 job.response.seq = newest.seq - len(entries) + number
     return newest
+
+
+def _ends(change: changes.Changes) -> bool:
+    """Whether nothing may be added to a commit.
+
+    What is deleted comes last in it: who takes a name that a deletion has set free comes after it. So does who holds
+    what another one has released.
+    """
+    return bool(change.deleted_artifacts or change.deleted_executions or change.deleted_contexts or change.releases)

@@ -94,6 +94,8 @@ class Dialect(ABC):
         row = self.begin_write(connection)
         try:
             return row, self.fetch_all(connection.cursor(), texts) if texts else []
+        except MetadataError as error:
+            return row, error
         except self.errors as error:
             return row, error
 
