@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Table
 
 from mdstore.store import tables
-from mdstore.store.sql import Write
+from mdstore.store.sql import Delete, Write
 
 Rows = Sequence[Sequence[Any]]
 
@@ -71,8 +71,12 @@ class Pending:
     def take(self, among: Collection[Table] | None = None) -> list[tuple[Write, Rows]]:
         """Let nothing wait any more for these tables, or for any; returns what did."""
         found = list(self._tables) if among is None else [table for table in self._tables if table in among]
+        # What is deleted goes first: what is `a` here and `A` there may be one key to MySQL.
         return [
-            (write, list(rows.values())) for table in found for write, rows in self._tables.pop(table).items() if rows
+            (write, list(rows.values()))
+            for table in found
+            for write, rows in sorted(self._tables.pop(table).items(), key=lambda each: not isinstance(each[0], Delete))
+            if rows
         ]
 
     def clear(self) -> None:

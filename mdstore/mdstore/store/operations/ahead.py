@@ -138,9 +138,10 @@ def _questions(tx: Transaction, needs: Needs) -> tuple[_Questions, _Learners]:
     if needs.types:
         ask(lambda rows: types.learn_from(tx, rows), (types.DECLARED, {"ids": values(needs.types)}))
     if needs.contexts:
-        known.contexts.update(dict.fromkeys(needs.contexts))
 
-        def learn_contexts(rows: Iterable[Row]) -> None:
+        def learn_contexts(rows: Sequence[Row]) -> None:
+            if not nodes.has_others(rows, needs.contexts):
+                known.contexts.update(dict.fromkeys(needs.contexts))
             known.contexts.update(((row[0], row[1]), row[2]) for row in rows if (row[0], row[1]) in needs.contexts)
 
         ask(learn_contexts, (nodes.ids_by_names(CONTEXT), nodes.by_names(needs.contexts)))

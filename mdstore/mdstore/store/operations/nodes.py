@@ -13,8 +13,8 @@ from mdstore.errors import InvalidArgument, NotFound
 from mdstore.store import tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, Kind
 from mdstore.store.properties import fill
-from mdstore.store.sql import OneOf, Statement, values
-from mdstore.store.transaction import Transaction
+from mdstore.store.sql import OneOf, Statement, asked_for, values
+from mdstore.store.transaction import Row, Transaction
 
 _TYPE = tables.TYPE.c
 VALUE_COLUMNS: Final = ("int_value", "double_value", "string_value", "proto_value", "bool_value")
@@ -226,7 +226,11 @@ def find_by_external_ids(tx: Transaction, kind: Kind, external_ids: Collection[s
 
 def by_type_and_name(tx: Transaction, kind: Kind, type_name: str, version: str | None, name: str) -> Any | None:
     """The one node of this type and name, or None; of an operation that asks nothing more."""
-    wanted = {"type_name": type_name, "version": version or None, "node_name": name}
+    wanted = {
+        "type_name": asked_for(type_name),
+        "version": asked_for(version) or None,
+        "node_name": asked_for(name),
+    }
     (rows, properties) = tx.rows_at_last(
         (_by_type_and_name(kind), wanted), (_properties_by_type_and_name(kind), wanted)
     )
@@ -250,6 +254,18 @@ def _times(kind: Kind) -> Statement:
 def update_times(tx: Transaction, kind: Kind, ids: Collection[int]) -> dict[int, int]:
     """Id -> update time of those of the nodes that exist."""
     return {row[0]: row[1] for row in tx.rows(_times(kind), ids=values(set(ids)))} if ids else {}
+
+
+@cache
+def _locked_times(kind: Kind) -> Statement:
+    table = kind.table.c
+    query = select(table.id, table.last_update_time_since_epoch).where(OneOf(table.id, "ids")).order_by(table.id)
+    return Statement(lambda: _locked(query, "FOR NO KEY UPDATE"))
+
+
+def locked_times(tx: Transaction, kind: Kind, ids: Collection[int]) -> dict[int, int]:
+    """The same; nobody else changes these nodes until the transaction ends."""
+    return {row[0]: row[1] for row in tx.rows(_locked_times(kind), ids=values(set(ids)))} if ids else {}
 
 
 def existing(tx: Transaction, kind: Kind, ids: Collection[int]) -> set[int]:
@@ -293,4 +309,13 @@ def ids_by_type_and_name(tx: Transaction, kind: Kind, keys: Collection[tuple[int
     if wanted:
         rows = tx.rows(ids_by_names(kind), **by_names(wanted))
         found.update(((row[0], row[1]), row[2]) for row in rows if (row[0], row[1]) in wanted)
+        if has_others(rows, wanted):
+            for key in wanted - found.keys():
+                found.update((key, row[2]) for row in tx.rows(ids_by_names(kind), **by_names([key])))
     return found
+
+
+def has_others(rows: Iterable[Row], keys: Collection[tuple[int, str]]) -> bool:
+    """Whether the rows of `ids_by_names` have names that were not asked for: MySQL may take `a` and `A` for one."""
+    names = {name for _, name in keys}
+    return any(row[1] not in names for row in rows)
