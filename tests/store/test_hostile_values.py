@@ -181,6 +181,12 @@ def test_an_unknown_enum_number_counts_as_not_set(client: Client) -> None:
         lambda type_id: (service.PutArtifactsRequest, b"\x0a\x06\x10" + bytes([type_id]) + b"\x3a\x02\xff\xfe"),  # name
         lambda _: (service.PutArtifactTypeRequest, b"\x0a\x04\x12\x02\xff\xfe"),
         lambda _: (service.GetArtifactsByURIRequest, b"\x12\x02\xff\xfe"),
+        lambda _: (service.GetArtifactsByExternalIdsRequest, b"\x0a\x02\xff\xfe"),
+        lambda _: (service.GetArtifactTypeRequest, b"\x0a\x02\xff\xfe"),
+        lambda _: (service.GetArtifactTypeRequest, b"\x0a\x01T\x12\x02\xff\xfe"),
+        lambda _: (service.GetArtifactsByTypeRequest, b"\x0a\x02\xff\xfe"),
+        lambda _: (service.GetArtifactByTypeAndNameRequest, b"\x0a\x02\xff\xfe\x12\x01n"),
+        lambda _: (service.GetArtifactByTypeAndNameRequest, b"\x0a\x01T\x12\x02\xff\xfe"),
     ],
 )
 def test_a_text_that_is_not_utf_8_is_an_invalid_argument(client: Client, make: Any) -> None:

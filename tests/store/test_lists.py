@@ -207,3 +207,36 @@ def test_the_last_page_by_type_has_an_empty_token_when_options_were_given(client
     found = call(client, method, type_name="T", options={})
     assert found.HasField("next_page_token")
     assert found.next_page_token == ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "1e308 * 10.0 > 1.0",
+        "properties.d.double_value * 1e308 > 1.0",
+        "1.0 / 1e-308 / 1e-308 > 1",
+        "id * 9223372036854775807 * 9223372036854775807 * 9223372036854775807 * 9223372036854775807 > 0",
+    ],
+)
+def test_what_a_database_cannot_compute_is_no_fault_of_the_server_in_any_list(client: Client, query: str) -> None:
+    type_id = put_type(client, "execution", "T", {"d": mlmd.DOUBLE})
+    (execution,) = put(client, "execution", node("execution", type_id=type_id, declared={"d": 1e300}))
+    (context,) = put(client, "context", node("context", type_id=put_type(client, "context"), name="c"))
+    call(
+        client,
+        "PutAttributionsAndAssociations",
+        associations=[{"execution_id": execution, "context_id": context}],
+    )
+
+    def listed(name: str, **fields: Any) -> list[int] | None:
+        try:
+            return [found.id for found in call(client, name, options={"filter_query": query}, **fields).executions]
+        except InvalidArgument:
+            return None
+
+    found = [
+        listed("GetExecutions"),
+        listed("GetExecutionsByType", type_name="T"),
+        listed("GetExecutionsByContext", context_id=context),
+    ]
+    assert found in ([[execution]] * 3, [None] * 3)

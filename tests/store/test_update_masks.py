@@ -7,7 +7,7 @@ import pytest
 from mdstore.client.client import Client
 from mdstore.errors import InvalidArgument
 from mdstore.wire import mlmd
-from tests.store.writing import KINDS, STATE, get_one, node, properties, put, put_type
+from tests.store.writing import KINDS, STATE, get_one, node, properties, put, put_type, value
 
 STORED = {"a": 1, "b": 2}
 SENT = {"a": 10, "c": 30}
@@ -86,6 +86,12 @@ def test_scalars_are_copied_or_cleared(client: Client, kind: str, there: int) ->
         state = STATE[kind]
         assert getattr(update(client, kind, there, state, **{state: 4}), state) == 4
         assert not update(client, kind, there, state).HasField(state)
+
+
+def test_a_property_whose_name_is_empty_has_a_path_too(client: Client, kind: str, there: int) -> None:
+    found = update(client, kind, there, "custom_properties.", custom={"": 5}, name="n")
+    assert found.custom_properties[""] == value(5)
+    assert "" not in update(client, kind, there, "custom_properties.", name="n").custom_properties
 
 
 def test_paths_that_cannot_be_updated_are_ignored(client: Client, kind: str, there: int) -> None:

@@ -162,6 +162,12 @@ def test_a_retry_of_what_was_not_committed_is_done(put: Put, reader: Client) -> 
     assert len(executions(reader)) == 2
 
 
+def test_an_answer_is_kept_for_longer_than_kubeflows_client_tries() -> None:
+    # 10 tries, the pause doubled from 1 s to 30 s at most, and a quarter more by chance.
+    pauses_s = [min(2**number, 30) * 1.25 for number in range(9)]
+    assert sum(pauses_s) * 1.2 < requests.RETRY_WINDOW_S
+
+
 def test_equal_requests_that_are_no_retries_are_all_done(put: Put, reader: Client) -> None:
     made = {put(request()).execution_id for _ in range(3)}
     assert len(made) == 3

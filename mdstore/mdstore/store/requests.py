@@ -25,8 +25,8 @@ from mdstore.store.tables import REQUEST
 from mdstore.store.transaction import Transaction
 from mdstore.wire import POOL
 
-RETRY_WINDOW_S: Final = 120.0
-"""A request that says that it is a retry is compared with those of so long ago. KFP's client tries for 90 s."""
+RETRY_WINDOW_S: Final = 240.0
+"""A request that says that it is a retry is compared with those of so long ago. KFP's client tries for 190 s."""
 KEEP_S: Final = 24 * 3600.0
 """How long an answer is kept under a client's key, unless the store is told otherwise."""
 KEY_CHARACTERS: Final = 255

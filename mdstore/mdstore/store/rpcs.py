@@ -134,8 +134,8 @@ def _checked_if_any(tx: Transaction, kind: Kind, request: Any, **scope: int) -> 
     """A page; wrong options are refused only where there is something to list, as the library does it."""
     try:
         return lists.list_nodes(tx, kind, _options(request), **scope)
-    except InvalidArgument:
-        if _is_any(tx, kind, **scope):
+    except InvalidArgument as error:
+        if tx.is_from_database(error) or _is_any(tx, kind, **scope):
             raise
         return [], ""
 

@@ -121,9 +121,16 @@ def values(items: Collection[Any]) -> Values:
     """A list as the parameter of `OneOf`."""
     for item in items:
         if isinstance(item, bytes):
-            # Protobuf gives bytes for a proto2 string that is none.
-            raise InvalidArgument("a text of the request is not UTF-8")
+            asked_for(item)
     return Values(items)
+
+
+def asked_for(item: Any) -> Any:
+    """A value of a request as a parameter; raises InvalidArgument for a text that is not UTF-8."""
+    if isinstance(item, bytes):
+        # Protobuf gives bytes for a proto2 string that is none.
+        raise InvalidArgument("a text of the request is not UTF-8")
+    return item
 
 
 class Statement:

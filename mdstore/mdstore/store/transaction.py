@@ -132,6 +132,10 @@ class Transaction:
         except self._dialect.errors as error:
             raise self._dialect.error(error) from error
 
+    def is_from_database(self, error: MetadataError) -> bool:
+        """Whether the database itself refused something, after which PostgreSQL answers no more questions."""
+        return isinstance(error.__cause__, self._dialect.errors)
+
     def rows_at_last(self, *questions: tuple[Statement, Mapping[str, Any]]) -> list[Sequence[Row]]:
         """The rows of the last queries of an operation, which ends a transaction that only reads.
 

@@ -161,9 +161,9 @@ def _wanted_masked(kind: Kind, stored: Any, node: Any, mask: Collection[str]) ->
             continue
         prefix = field + "."
         for path in mask:
-            name = path[len(prefix) :]
-            if not path.startswith(prefix) or not name:
+            if not path.startswith(prefix):
                 continue
+            name = path[len(prefix) :]
             if name in theirs:
                 ours[name].CopyFrom(theirs[name])
             else:

@@ -11,7 +11,7 @@ from mdstore.errors import AlreadyExists, InvalidArgument, NotFound, Unimplement
 from mdstore.store import kinds, tables
 from mdstore.store.kinds import Kind
 from mdstore.store.properties import check_text
-from mdstore.store.sql import Insert, OneOf, Statement, values
+from mdstore.store.sql import Insert, OneOf, Statement, asked_for, values
 from mdstore.store.transaction import Declaration, Row, Transaction
 from mdstore.wire import mlmd, service
 
@@ -154,7 +154,7 @@ def _message(kind: Kind, row: Sequence[Any]) -> Any:
 
 def find(tx: Transaction, kind: Kind, name: str, version: str | None) -> Any | None:
     """The type of this name and version as a message, the oldest if there are several; None if there is none."""
-    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=name, version=version or None)
+    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=asked_for(name), version=asked_for(version) or None)
     # No key forbids duplicates, so racing creators of the library may have left some: all use the first.
     found = _messages(tx, kind, rows[:1])
     return found[0] if found else None
@@ -162,7 +162,7 @@ def find(tx: Transaction, kind: Kind, name: str, version: str | None) -> Any | N
 
 def find_id(tx: Transaction, kind: Kind, name: str, version: str | None) -> int | None:
     """The id of what `find` finds; one statement."""
-    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=name, version=version or None)
+    rows = tx.rows(_BY_NAME, kind=kind.type_kind, name=asked_for(name), version=asked_for(version) or None)
     return int(rows[0][0]) if rows else None
 
 
