@@ -66,7 +66,7 @@ _LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
 
 _BUSY: Final = frozenset((1020, 1205, 1213))
 _STOPPED: Final = frozenset((1317, 1969, 3024))
-_TOO_LARGE: Final = frozenset((1264, 1300, 1366, 1406))
+_TOO_LARGE: Final = frozenset((1264, 1300, 1366, 1406, 1690))
 _FULL: Final = frozenset((1021, 1041, 1114, 1153))
 _REFUSED: Final = frozenset((1044, 1045, 1142, 1290, 1792, 1836))
 _GONE: Final = frozenset(
