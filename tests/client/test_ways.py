@@ -13,6 +13,7 @@ import pytest
 import mdstore
 from mdstore.client import calls
 from mdstore.client.client import AsyncClient
+from mdstore.client.once import idempotency_key
 from mdstore.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -222,3 +223,26 @@ def test_an_address_without_a_scheme_is_told_of_all_that_there_are(url: str) -> 
         mdstore.connect(url)
     for form in ("grpc://HOST:PORT", "sqlite:///FILE", "postgresql://", "mysql://"):
         assert form in str(caught.value)
+
+
+def test_a_closed_client_begins_no_stream(way: Way) -> None:
+    way.close()
+
+    for name in ("follow", "snapshot"):
+        with pytest.raises(FailedPrecondition, match="closed"):
+            way.stream(name)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "a\0b", "a\nb", "\N{SNOWMAN}", " ", "k" * 256, "k" * 20_000])
+def test_what_cannot_be_a_key_is_the_same_error_everywhere(way: Way, key: str) -> None:
+    with pytest.raises(InvalidArgument, match="idempotency key"), idempotency_key(key):
+        put_type(way)
+
+
+@pytest.mark.parametrize("key", ["a b", "k" * 255, "!~%20"])
+def test_every_other_key_is_taken_everywhere(way: Way, key: str) -> None:
+    for _ in range(2):
+        with idempotency_key(key):
+            put_type(way)
+    with pytest.raises(InvalidArgument, match="another request"), idempotency_key(key):
+        put_type(way, "Other")

@@ -27,8 +27,7 @@ class Client(Calls):
     def _call(self, method: str, request: Message, timeout: float | None) -> Any:
         tries = Tries(self._retry, method, timeout)
         while True:
-            if self._closed:
-                raise FailedPrecondition("this client is closed")
+            self._check_open()
             try:
                 return self._once(method, request, tries.left_s())
             except PASSING as error:
@@ -38,6 +37,10 @@ class Client(Calls):
     @abstractmethod
     def _once(self, method: str, request: Message, timeout: float | None) -> Any:
         """Make one call, which may take `timeout` seconds."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition("this client is closed")
 
     def close(self) -> None:
         """Let go of connections and files. A call after this raises `FailedPrecondition`."""
@@ -72,8 +75,7 @@ class AsyncClient(AsyncCalls):
     async def _call(self, method: str, request: Message, timeout: float | None) -> Any:
         tries = Tries(self._retry, method, timeout)
         while True:
-            if self._closed:
-                raise FailedPrecondition("this client is closed")
+            self._check_open()
             try:
                 return await self._once(method, request, tries.left_s())
             except PASSING as error:
@@ -83,6 +85,10 @@ class AsyncClient(AsyncCalls):
     @abstractmethod
     async def _once(self, method: str, request: Message, timeout: float | None) -> Any:
         """Make one call, which may take `timeout` seconds."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition("this client is closed")
 
     async def close(self) -> None:
         """Let go of connections and files. A call after this raises `FailedPrecondition`."""

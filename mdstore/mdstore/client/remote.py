@@ -1,5 +1,6 @@
 """A store over gRPC, for those who wait and for asyncio."""
 
+import os
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -78,25 +79,39 @@ def _error(wire: _Wire, error: grpc.RpcError) -> MetadataError:
 
 
 class RemoteClient(Client):
-    """A store over gRPC."""
+    """A store over gRPC. A child of a process that has one may use it too: it gets a connection of its own."""
 
     def __init__(self, url: str, retry: Retry) -> None:
         """Point at `grpc://HOST:PORT` or `grpcs://HOST:PORT`; raises as `address.parse`."""
         super().__init__(retry)
+        self._url = url
+        self._pid = os.getpid()
+        self._inherited: _Wire | None = None
         self._wire = _wire(grpc, url)
 
+    def _own_wire(self) -> _Wire:
+        if os.getpid() != self._pid:
+            # A forked child has none of the threads that its parent's connection is served by. It is kept, since to
+            # close it would be to wait for them.
+            self._inherited, self._wire = self._wire, _wire(grpc, self._url)
+            self._pid = os.getpid()
+        return self._wire
+
     def _once(self, method: str, request: Message, timeout: float | None) -> Any:
+        wire = self._own_wire()
         try:
-            return self._wire.unary[method](request, timeout=timeout, metadata=once.metadata())
+            return wire.unary[method](request, timeout=timeout, metadata=once.metadata())
         except grpc.RpcError as error:
-            raise _error(self._wire, error) from error
+            raise _error(wire, error) from error
 
     def _stream(self, method: str, request: Message) -> Iterator[Any]:
-        call = self._wire.streams[method](request)
+        self._check_open()
+        wire = self._own_wire()
+        call = wire.streams[method](request)
         try:
             yield from call
         except grpc.RpcError as error:
-            raise _error(self._wire, error) from error
+            raise _error(wire, error) from error
         finally:
             call.cancel()
 
@@ -120,6 +135,7 @@ class AsyncRemoteClient(AsyncClient):
             raise _error(self._wire, error) from error
 
     async def _stream(self, method: str, request: Message) -> AsyncGenerator[Any, None]:
+        self._check_open()
         call = self._wire.streams[method](request)
         try:
             async for message in call:
