@@ -69,7 +69,8 @@ class LocalClient(Client):
                 alarm.cancel()
 
     def _stream(self, method: str, request: Message) -> Iterator[Any]:
-        return _messages(self._store, method, request, threading.Event())
+        self._check_open()
+        yield from _messages(self._store, method, request, threading.Event())
 
     def _release(self) -> None:
         self._store.close()
@@ -104,6 +105,7 @@ class AsyncLocalClient(AsyncClient):
                 raise
 
     async def _stream(self, method: str, request: Message) -> AsyncGenerator[Any, None]:
+        self._check_open()
         stopped = threading.Event()
         messages = _messages(self._store, method, request, stopped)
         # One thread for the whole stream: a snapshot's connection and its moment belong together.
