@@ -18,6 +18,7 @@ from mdstore.wire import ingestion
 from tests.client.reading import Stored, stored
 from tests.client.servers import Server
 from tests.client.test_steps import NOWHERE
+from tests.up.processes import until
 
 
 def read(url: str) -> Stored:
@@ -292,3 +293,47 @@ def test_a_file_that_is_none_is_left_alone(spool_folder: Path, database: str) ->
     with mdstore.run("s", store=database):
         pass
     assert (spool_folder / "x.spool").read_text() == "hello\n"
+
+
+def test_a_full_spool_is_sent_as_soon_as_the_store_answers(
+    database: str, spool_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDSTORE_SPOOL_MAX_BYTES", "3000")
+    with Server(database) as server, mdstore.run("s", store=server.url, run_id="r") as step:
+        for at in range(50):
+            step.log_metric(f"m{at}", at)
+            step.flush()
+        assert spool.files(spool_folder)
+        server.start()
+
+        logged: list[str] = []
+
+        def is_sent() -> bool:
+            logged.append(f"after{len(logged)}")
+            step.log_metric(logged[-1], 1)
+            step.flush()
+            return not spool.files(spool_folder)
+
+        until("what was kept is sent", is_sent, seconds=30)
+        # What was logged then had room again.
+        assert logged[-1] in read(server.url).artifacts["step:r/s/0/metrics"].custom_properties
+
+
+def test_a_file_that_is_gone_or_forbidden_keeps_nothing_from_being_sent(database: str, spool_folder: Path) -> None:
+    path = written(spool_folder, 2, database)
+    # As a file that a step has sent between the look into the folder and the look into the file.
+    gone = spool_folder / "0-0-a.spool"
+    gone.symlink_to("nowhere")
+
+    listed = command("list")
+    assert (listed.returncode, f"{path}  " in listed.stdout) == (0, True)
+    done = command("replay")
+    assert f"{path}: 2 sent\n" in done.stdout, done.stderr
+    assert done.returncode == 0
+
+
+def test_what_is_said_of_a_file_names_no_password(spool_folder: Path) -> None:
+    written(spool_folder, 1, "postgresql://me:topsecret@127.0.0.1:9/none")
+    for said in (command("list"), command("replay")):
+        assert "postgresql://me:***@127.0.0.1:9/none" in said.stdout + said.stderr
+        assert "topsecret" not in said.stdout + said.stderr

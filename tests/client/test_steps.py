@@ -5,6 +5,8 @@ import hashlib
 import logging
 import math
 import os
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import mdstore
 from mdstore.client.once import idempotency_key
 from mdstore.errors import InvalidArgument, Unavailable
 from mdstore.steps import identity as steps
+from mdstore.steps import spool
 from mdstore.values import ExecutionState
 from mdstore.wire import ingestion, mlmd, service
 from tests.client.reading import Stored, stored
@@ -575,3 +578,111 @@ def test_what_a_store_refuses_is_set_aside_and_said(
     assert "refuses" in caplog.text
     with pytest.raises(InvalidArgument), mdstore.run("s", store=database, type="\0", strict=True):
         pass
+
+
+POISONS: list[Callable[[Any], object]] = [
+    lambda step: step.input("i", "s3://b/\udcff"),
+    lambda step: step.input("i", "s3://b/a\0b"),
+    lambda step: step.input("i", "s3://b/i", type=None),
+    lambda step: step.input("i", "s3://b/i", digest=3),
+    lambda step: step.output("o", "s3://b/\ud800", digest="sha256:\0"),
+    lambda step: step.output("o", "s3://b/o", type=""),
+    lambda step: step.output("o", "s3://b/o", type="\0"),
+    lambda step: step.output("o", "s3://b/o", properties={"": 1}),
+    lambda step: step.log_metric("", 1),
+    lambda step: step.log_parameter("", 1),
+]
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_what_cannot_be_kept_does_not_keep_the_step_from_ending(poison: Any, database: str) -> None:
+    with mdstore.run("s", store=database) as step:
+        poison(step)
+
+    assert read(database).execution.state is ExecutionState.COMPLETE
+
+
+@pytest.mark.parametrize("poison", POISONS[:4])
+def test_what_is_no_text_takes_nothing_else_along(poison: Any, database: str, spool_folder: Path) -> None:
+    with mdstore.run("s", store=database) as step:
+        step.log_metric("m", 1)
+        poison(step)
+
+    assert "m" in {name for found in read(database).artifacts.values() for name in found.custom_properties}
+    assert not list(spool_folder.glob("*"))
+
+
+def test_a_refused_record_of_the_spool_still_ends_its_step(database: str, spool_folder: Path) -> None:
+    with Server(database) as server:
+        with mdstore.run("s", store=server.url, run_id="r") as step:
+            step.output("o", "s3://b/o", type="\0")
+        assert list(spool_folder.glob("*.spool"))
+        server.start()
+        with mdstore.run("next", store=server.url):
+            pass
+
+    assert read(database).named("s").state is ExecutionState.COMPLETE
+    assert list(spool_folder.glob("*.refused"))
+
+
+def test_a_pipeline_without_a_name_is_none(database: str, spool_folder: Path) -> None:
+    with mdstore.run("s", store=database, pipeline=""):
+        pass
+
+    assert read(database).execution.state is ExecutionState.COMPLETE
+    assert not list(spool_folder.glob("*.refused"))
+
+
+def test_what_a_strict_step_could_not_send_waits_for_the_next_flush_and_the_next_end(database: str) -> None:
+    def passes(say: Callable[[], object]) -> bool:
+        try:
+            say()
+        except Unavailable:
+            return False  # gRPC waits a moment before it connects again
+        return True
+
+    with Server(database) as server:
+        server.start()
+        step = mdstore.run("s", store=server.url, run_id="r", strict=True).start()
+        server.kill()
+        step.log_metrics({f"m{number}": number for number in range(400)})
+        for number in range(50):
+            step.output("o", f"s3://b/{number}")
+        with pytest.raises(Unavailable):
+            step.flush()
+        server.start()
+        until("the flush", lambda: passes(step.flush))
+        found = read(server.url)
+        assert len(found.artifacts["step:r/s/0/metrics"].custom_properties) >= 400
+        assert len(found.outputs["step:r/s/0"]) == 51
+
+        server.kill()
+        with pytest.raises(Unavailable):
+            step.end()
+        server.start()
+        until("the end", lambda: passes(step.end))
+        assert read(server.url).execution.state is ExecutionState.COMPLETE
+
+
+def test_a_task_that_is_cancelled_while_its_step_begins_leaves_none_running(spool_folder: Path) -> None:
+    # Somebody who answers nothing: beginning takes all of its time.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+
+        async def work() -> None:
+            async with mdstore.run("s", store=url, run_id="r", timeout_s=2.0):
+                raise AssertionError("must not begin")
+
+        async def story() -> None:
+            task = asyncio.create_task(work())
+            await asyncio.to_thread(select.select, [silent], [], [], 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(story())
+
+    (path,) = spool.files(spool_folder)
+    with spool.Reader.holding(path) as reader:
+        states = [request.executions[0].state for request in reader.records()]
+    assert states == [ExecutionState.RUNNING, ExecutionState.CANCELED]

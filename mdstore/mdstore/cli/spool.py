@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from mdstore.cli.exits import CannotStart
+from mdstore.redaction import shown
 
 LEFT: Final = 3
 """Exit code when something is left."""
@@ -27,18 +28,21 @@ def list_files(place: Place = None) -> None:
 
     count = 0
     for path in _files(place):
-        count += 1
         try:
             found = spool.contents(path)
-        except ValueError as error:
+        except FileNotFoundError:
+            continue  # a step has sent it meanwhile
+        except (ValueError, OSError) as error:
+            count += 1
             typer.echo(f"{path}  unreadable: {error}")
             continue
+        count += 1
         begun = datetime.fromtimestamp(found.started_ms / 1000, UTC).isoformat(timespec="seconds")
         torn = f", {found.torn_bytes} bytes cut off at the end" if found.torn_bytes else ""
         refused = (
             "refused by the store" if path.suffix == spool.REFUSED else f"{found.unsent} of {found.records} to send"
         )
-        typer.echo(f"{path}  {begun}  {found.store or 'no store named'}  {refused}{torn}")
+        typer.echo(f"{path}  {begun}  {shown(found.store) if found.store else 'no store named'}  {refused}{torn}")
     for path in _leftovers(place):
         count += 1
         typer.echo(f"{path}  of a process that was killed; nothing in it to send, `mdstore spool replay` takes it away")
@@ -76,13 +80,16 @@ def replay(
     for path in _files(place):
         if path.suffix == spool.REFUSED and not refused:
             continue
-        count += 1
         try:
             meant_for = spool.store_of(path)
-        except ValueError as error:
+        except FileNotFoundError:
+            continue  # a step has sent it meanwhile
+        except (ValueError, OSError) as error:
+            count += 1
             typer.echo(f"{path}: left as it is: {error}", err=True)
             left += 1
             continue
+        count += 1
         url = store or meant_for
         if not url:
             raise CannotStart(f"{path} names no store: say --store URL")
@@ -96,9 +103,15 @@ def replay(
             typer.echo(f"{error}: left to it", err=True)
             left += 1
             continue
+        except FileNotFoundError:
+            continue  # as above
+        except (ValueError, OSError) as error:
+            typer.echo(f"{path}: left as it is: {error}", err=True)
+            left += 1
+            continue
         except MetadataError as error:
             # What is for other stores need not wait.
-            typer.echo(f"{path} and what else is for {url}: left as it is: {error}", err=True)
+            typer.echo(f"{path} and what else is for {shown(url)}: left as it is: {error}", err=True)
             away.add(url)
             left += 1
             continue

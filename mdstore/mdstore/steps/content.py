@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 _CHUNK: Final = 1024 * 1024
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_UNHOLDABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
 class TooLong(Exception):
@@ -18,12 +19,21 @@ class TooLong(Exception):
 
 
 def uri_of(given: str | os.PathLike[str]) -> str:
-    """A location as a URI: one that has a scheme stays, a path becomes absolute and `file://`."""
+    """A location as a URI: one that has a scheme stays, a path becomes absolute and `file://`.
+
+    What no database holds, such as bytes of a file's name that are no text, is written in percents.
+    """
     text = os.fspath(given)
     # A letter and a colon are a drive of Windows', not a scheme.
     if (match := _SCHEME.match(text)) and match.end() > 2:
-        return text
+        return _UNHOLDABLE.sub(_in_percents, text)
     return Path(os.path.abspath(text)).as_uri()
+
+
+def _in_percents(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # Bytes of names come as surrogates from U+DC80 on. What others were nobody knows.
+    return f"%{code & 0xFF:02X}" if code == 0 or 0xDC80 <= code <= 0xDCFF else "%EF%BF%BD"
 
 
 def local_path(uri: str) -> Path | None:

@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ REFUSALS: Final = (InvalidArgument, NotFound, AlreadyExists, OutOfRange)
 """Errors that the same request would meet again."""
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
+_SMALL_BYTES: Final = 500
+"""A property that every database holds."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ def drain(reader: Reader, ingest: Callable[[ingestion.IngestRequest], object], *
         if until is not None and time.monotonic() >= until:
             return result
         try:
-            ingest(request)
+            _ingest_what_stands(ingest, request)
         except REFUSALS as error:
             result.refused += 1
             if is_aside:
@@ -87,6 +90,32 @@ def drain(reader: Reader, ingest: Callable[[ingestion.IngestRequest], object], *
         )  # fmt: skip
     result.is_complete = not (is_aside and result.refused)
     return result
+
+
+def _ingest_what_stands(ingest: Callable[[ingestion.IngestRequest], object], request: ingestion.IngestRequest) -> None:
+    """Send a request; when it is refused, at least what the step came to, and then raise the refusal.
+
+    A step that has ended must not stay RUNNING because something that it named on its last line cannot be kept.
+    """
+    try:
+        ingest(request)
+    except REFUSALS:
+        if any(execution.HasField("state") for execution in request.executions):
+            with suppress(*REFUSALS):
+                ingest(_bare(request))
+        raise
+
+
+def _bare(request: ingestion.IngestRequest) -> ingestion.IngestRequest:
+    bare = ingestion.IngestRequest()
+    bare.CopyFrom(request)
+    for what in ("uses", "artifacts", "events", "attributions"):
+        bare.ClearField(what)
+    for execution in bare.executions:
+        for properties in (execution.custom_properties, execution.default_custom_properties):
+            for name in [name for name, value in properties.items() if value.ByteSize() > _SMALL_BYTES]:
+                del properties[name]
+    return bare
 
 
 def replay(path: Path, client: Client, *, timeout_s: float | None = None, until: float | None = None) -> Sent:
@@ -139,8 +168,9 @@ class Sender:
         self._dropped = 0
         self._why_dropped = ""
         self._is_away = False
-        self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._locks: dict[int, threading.Lock] = {}
+        """By process."""
 
     @classmethod
     def of_environment(
@@ -165,15 +195,16 @@ class Sender:
             OSError: likewise.
         """
         until = time.monotonic() + self._timeout_s
-        self._separate_after_fork()
-        with self._lock:
+        with self._alone():
             if self._is_strict:
-                self._ingest(request, until)
+                _ingest_what_stands(lambda sent: self._ingest(sent, until), request)
                 return
-            waiting = self._spool is not None and self._spool.unsent() is not None
-            if not waiting and self._may_try():
+            if self._waits() and self._may_try():
+                # Before anything is added: a full spool takes no more, and is not to stay full when the store is back.
+                self._send_kept(until)
+            if not self._waits() and self._may_try():
                 try:
-                    self._ingest(request, until)
+                    _ingest_what_stands(lambda sent: self._ingest(sent, until), request)
                 except REFUSALS as error:
                     self._set_aside(request, error)
                     return
@@ -183,14 +214,11 @@ class Sender:
                     self._came_back()
                     return
             self._keep(request, is_important)
-            if waiting and self._may_try():
-                self._send_kept(until)
 
     def finish(self) -> None:
         """Once more send what is kept, then what others left behind, in at most about `timeout_s`; then close."""
         until = time.monotonic() + self._timeout_s
-        self._separate_after_fork()
-        with self._lock:
+        with self._alone():
             try:
                 if not self._is_strict:
                     self._send_kept(until)
@@ -198,15 +226,27 @@ class Sender:
             finally:
                 self._close()
 
-    def _separate_after_fork(self) -> None:
-        """In a child that was forked within a step: its parent goes on using connection and file, and alone."""
-        if os.getpid() == self._pid:
-            return
-        self._pid = os.getpid()
-        self._lock = threading.Lock()  # another thread of the parent's may have held it
-        self._spool = None
-        if self._owns_client:
-            self._client = None
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Inside the block, no other thread of this process sends.
+
+        A child that was forked within a step has a lock of its own, since nobody is left there to give back the one
+        that another thread of its parent's may have held; and its parent goes on using connection and file, alone.
+        """
+        pid = os.getpid()
+        with self._locks.setdefault(pid, threading.Lock()):
+            if pid != self._pid:
+                self._pid = pid
+                if self._spool is not None:
+                    # Else the file would be in use as long as this process lives.
+                    self._spool.close()
+                    self._spool = None
+                if self._owns_client:
+                    self._client = None
+            yield
+
+    def _waits(self) -> bool:
+        return self._spool is not None and self._spool.unsent() is not None
 
     def _may_try(self) -> bool:
         return (self._url is not None or self._client is not None) and time.monotonic() >= self._not_before

@@ -24,6 +24,7 @@ def identify(
     around: Identity | None,
     *,
     inner: Counter[str],
+    process: str,
     name: str,
     pipeline: str | None,
     run_id: str | None,
@@ -34,14 +35,17 @@ def identify(
     Args:
         here: where the process runs.
         around: the step around this one, if any, and
-        inner: how many steps of one name it has had inside of it.
+        inner: how many steps of one name it has had inside of it, in this process;
+        process: what tells them from those of other processes, "" in the one that began the step around.
         name: the step's.
         pipeline: as given to `mdstore.run`, like
         run_id: the run, and
         attempt: the attempt.
     """
     if around is not None and run_id in {None, around.run}:
-        base, number = _numbered(f"{around.base}/{_quoted(name)}", attempt, inner)
+        # Who says which attempt it is means the same step in every process.
+        within = f"{around.base}/{process}" if process and attempt is None else around.base
+        base, number = _numbered(f"{within}/{_quoted(name)}", attempt, inner)
         return _free(base, run=around.run, pipeline=around.pipeline if pipeline is None else pipeline), number
     kubeflow = here.kubeflow
     if kubeflow is not None and run_id in {None, kubeflow.run_id}:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -44,6 +44,7 @@ class Notes:
         self, name: str, location: str, *, type_name: str, properties: Mapping[str, object] | None, digest: str | None
     ) -> None:
         """The step uses what is at a location."""
+        _check(type_name, digest)
         use = Use(
             name=plain.name(name),
             uri=location,
@@ -64,6 +65,7 @@ class Notes:
         digest: str | None,
     ) -> None:
         """The step made something; the same name and location again add to it."""
+        _check(type_name, digest)
         label = plain.name(name)
         places = self._outputs.setdefault(label, [])
         if location not in places:
@@ -128,6 +130,24 @@ class Notes:
         new.uses, new.outputs, new.metrics = uses, dict(outputs), dict(metrics)
         yield new
 
+    def put_back(self, parts: Sequence[Changes]) -> None:
+        """What was taken, of which the last is the last one taken, waits again; nothing was noted meanwhile."""
+        new = Changes(
+            parameters=parts[-1].parameters,
+            properties=parts[-1].properties,
+            state=parts[-1].state,
+            run_properties=parts[-1].run_properties,
+        )
+        for part in parts:
+            new.uses += part.uses
+            new.outputs |= part.outputs
+            new.metrics |= part.metrics
+        self.new = new
+
+    def forget(self) -> None:
+        """Nothing waits any more."""
+        self.new = Changes()
+
     def _digest(self, uri: str, *, seconds: float | None = None) -> str | None:
         path = content.local_path(uri)
         if path is None:
@@ -137,3 +157,13 @@ class Notes:
         except (OSError, content.TooLong) as error:
             log.info("step %s: no digest of %s: %s", self._step, uri, error)
             return None
+
+
+def _check(type_name: object, digest: object) -> None:
+    # In a message they would be refused with all that goes along.
+    if not isinstance(type_name, str) or not type_name:
+        raise TypeError(f"a type is a name, not {type_name!r}")
+    if not isinstance(digest, str | None):
+        raise TypeError(f"a digest is a text, not {digest!r}")
+    for text in (type_name, digest or ""):
+        text.encode()

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,8 +23,9 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from mdstore.client.client import Client
+from mdstore.errors import MetadataError
 from mdstore.steps import content, place, plain
-from mdstore.steps.deliver import Sender
+from mdstore.steps.deliver import REFUSALS, Sender
 from mdstore.steps.identity import identify
 from mdstore.steps.notes import MOST, Notes, now_ms
 from mdstore.steps.records import Changes, Identity, iso, request
@@ -137,8 +139,13 @@ class Step:
         self._is_over = False
         self._pid = 0
         """The process that began the step, and that alone ends it."""
+        self._known_pid = os.getpid()
+        """The process that `_notes` and `_inner` are of."""
+        self._mark = ""
+        """In a forked child, what tells the steps that it begins inside this one from those of others."""
         self._token: Token[Step | None] | None = None
-        self._lock = threading.RLock()
+        self._locks: dict[int, threading.RLock] = {}
+        """By process."""
         with self._unfailing("its parameters"):
             self._notes.parameters(parameters)
 
@@ -176,7 +183,7 @@ class Step:
             The URI.
         """
         location = str(uri)
-        with self._unfailing(f"input {name!r}"), self._lock:
+        with self._unfailing(f"input {name!r}"), self._alone():
             location = content.uri_of(uri)
             self._notes.use(name, location, type_name=type, properties=properties, digest=digest)
             self._flush_if_due()
@@ -205,7 +212,7 @@ class Step:
             The URI.
         """
         location = None if uri is None else str(uri)
-        with self._unfailing(f"output {name!r}"), self._lock:
+        with self._unfailing(f"output {name!r}"), self._alone():
             location = None if uri is None else content.uri_of(uri)
             self._notes.output(name, location, type_name=type, properties=properties, digest=digest)
             self._flush_if_due()
@@ -213,7 +220,7 @@ class Step:
 
     def log_metric(self, name: str, value: float) -> None:
         """Say how good it got; the last value of a name counts. Anything that `float` takes."""
-        with self._unfailing(f"metric {name!r}"), self._lock:
+        with self._unfailing(f"metric {name!r}"), self._alone():
             self._notes.metric(name, value)
             self._flush_if_due()
 
@@ -224,7 +231,7 @@ class Step:
 
     def log_parameter(self, name: str, value: object) -> None:
         """Say what the step was told: numbers, texts, lists and objects as they are, anything else as its text."""
-        with self._unfailing(f"parameter {name!r}"), self._lock:
+        with self._unfailing(f"parameter {name!r}"), self._alone():
             self._notes.parameters({name: value})
             self._flush_if_due()
 
@@ -235,21 +242,21 @@ class Step:
 
     def flush(self) -> None:
         """Send what waits. When this returns, it is in the store, or on disk to be sent later."""
-        with self._unfailing("what waits"), self._lock:
+        with self._unfailing("what waits"), self._alone():
             self._flush(is_important=False)
 
     # Beginning and ending
 
     def start(self) -> Self:
         """Begin without a block; `end` must follow."""
-        with self._unfailing("its start"), self._lock:
+        with self._unfailing("its start"), self._alone():
             self._begin()
         return self
 
     def end(self, error: BaseException | None = None) -> None:
         """The step is over, and failed when there is an error."""
         # A fault of logging must not take the place of the step's own.
-        with self._unfailing("its end", instead_of=error), self._lock:
+        with self._unfailing("its end", instead_of=error), self._alone():
             self._end(error)
 
     def __enter__(self) -> Self:
@@ -267,7 +274,14 @@ class Step:
         # Who is on the event loop must not wait there: between start and end nothing is sent unless asked for.
         self._is_inline = False
         self._parent = self._parent or _current.get()
-        await asyncio.to_thread(self.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError as error:
+            # Its thread goes on, and what it begins nobody else would end.
+            await asyncio.wait([starting])
+            await asyncio.to_thread(self.end, error)
+            raise
         self._token = _current.set(self)
         return self
 
@@ -309,6 +323,23 @@ class Step:
     # How
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Inside the block, no other thread of this process touches the step.
+
+        A child that was forked within the step has a lock of its own, since nobody is left there to give back the one
+        that another thread of its parent's may have held. What its parent has noted, its parent sends.
+        """
+        pid = os.getpid()
+        with self._locks.setdefault(pid, threading.RLock()):
+            if pid != self._known_pid:
+                self._known_pid = pid
+                if self._identity is not None:
+                    self._mark = uuid.uuid4().hex[:8]
+                    self._notes.forget()
+                    self._inner = Counter()
+            yield
+
+    @contextmanager
     def _unfailing(self, what: str, *, instead_of: BaseException | None = None) -> Iterator[None]:
         try:
             yield
@@ -318,6 +349,12 @@ class Step:
                 raise
             log.warning("step %s: %s could not be logged: %r", self.name, what, error)
 
+    def _mark_of_this_process(self) -> str:
+        if os.getpid() == self._pid:
+            return ""  # without waiting for who sends
+        with self._alone():
+            return self._mark
+
     def _begin(self) -> None:
         if self._identity is not None:
             raise RuntimeError(f"step {self.name!r} has begun already; use mdstore.run() again for another one")
@@ -326,14 +363,16 @@ class Step:
         parent = self._parent or _current.get()
         if parent is not None and (parent._identity is None or parent._is_over):
             parent = None
+        mark = "" if parent is None else parent._mark_of_this_process()
         here = place.find(environment)
         given_attempt = self._attempt if self._attempt is not None or parent is not None else here.attempt
         identity, attempt = identify(
             here,
             None if parent is None else parent._identity,
             inner=Counter() if parent is None else parent._inner,
+            process=mark,
             name=plain.name(self.name),
-            pipeline=self._pipeline,
+            pipeline=self._pipeline or None,
             run_id=self._run_id,
             attempt=given_attempt,
         )
@@ -391,6 +430,10 @@ class Step:
         try:
             self._notes.add_missing_digests()
             self._flush(is_important=True)
+        except Exception:
+            # Whoever asks that it fails may end it once more.
+            self._is_over = not self._is_strict
+            raise
         finally:
             if self._owns_sender and self._sender is not None:
                 self._sender.finish()
@@ -407,8 +450,20 @@ class Step:
         if self._notes.new.state is None and not self._notes.new.count():
             return
         self._flushed_at = time.monotonic()
-        for part in self._notes.take():
-            self._sender.send(self._request(part), is_important=is_important)
+        parts = list(self._notes.take())
+        failed: Exception | None = None
+        for number, part in enumerate(parts):
+            try:
+                self._sender.send(self._request(part), is_important=is_important)
+            except Exception as error:
+                if self._is_strict:
+                    if isinstance(error, MetadataError) and not isinstance(error, REFUSALS):
+                        self._notes.put_back(parts[number:])
+                    raise
+                # What comes behind may be smaller, or what the step came to.
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _request(self, new: Changes) -> ingestion.IngestRequest:
         assert self._identity is not None
