@@ -6,14 +6,16 @@ read.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select, update
 
+from mdstore.errors import InvalidArgument
 from mdstore.store import tables
-from mdstore.store.kinds import KINDS
+from mdstore.store.kinds import KINDS, Kind
+from mdstore.store.properties import check_text
 from mdstore.store.sql import Conflict, Insert, OneOf, Statement, Update, values
 from mdstore.store.transaction import Transaction
 from mdstore.wire import changes
@@ -74,6 +76,16 @@ PAYLOADS: Final = 50
 PAGE: Final = 1000
 """Nodes or links that are looked at together."""
 
+PORTION_BYTES: Final = 1024 * 1024
+"""What is put together to one commit, or one message of a snapshot, ends at this size: a database takes no row of any
+size, nor a client any message.
+"""
+
+OWN_ORIGINS: Final = frozenset({"bootstrap", "external", "compaction"})
+"""Commits of these say something of the log itself, and nobody else may seem to have made one."""
+NAME_BYTES: Final = 255
+"""Of an origin or an actor, as UTF-8: MySQL's columns count so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -103,6 +115,35 @@ def commit_hash(previous: bytes, *, seq: int, time_ms: int, origin: str, actor: 
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
+
+
+def portions(images: Iterable[Any]) -> Iterator[list[Any]]:
+    """Messages in lists of about `PORTION_BYTES`, none of them empty."""
+    portion: list[Any] = []
+    size = 0
+    for image in images:
+        portion.append(image)
+        size += image.ByteSize()
+        if size >= PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def sign(tx: Transaction, origin: str, actor: str) -> None:
+    """Say who makes the running operation's commit.
+
+    Raises:
+        InvalidArgument: the log cannot hold a name, or the origin is one of the log's own.
+    """
+    for what, name in (("the origin", origin), ("the actor", actor)):
+        check_text(what, name)
+        if (size := len(name.encode())) > NAME_BYTES:
+            raise InvalidArgument(f"{what} has {size} bytes, more than {NAME_BYTES}")
+    if origin in OWN_ORIGINS:
+        raise InvalidArgument(f"the origin {origin!r} is the change log's own: take another name")
+    tx.origin, tx.actor = origin, actor
 
 
 @dataclass(slots=True)
@@ -196,6 +237,16 @@ _AT: Final = Statement(
 def newest_changes(tx: Transaction, kind: int, ids: Collection[int]) -> dict[int, int]:
     """Id -> position of the newest commit that changed it; what the log does not know is absent."""
     return {row[0]: row[1] for row in tx.rows(_NEWEST, with_kind=kind, ids=values(set(ids)))} if ids else {}
+
+
+def times_in(tx: Transaction, kind: Kind, newest: Mapping[int, int]) -> dict[int, int]:
+    """Id -> update time of the image of a node in a commit; ids and positions as `newest_changes` gives them."""
+    return {
+        image.id: image.last_update_time_since_epoch
+        for commit in commits_at(tx, newest.values())
+        for image in getattr(changes.Changes.FromString(commit.changes), kind.nodes_field)
+        if newest.get(image.id) == commit.seq
+    }
 
 
 def changes_of(tx: Transaction, kind: int, ids: Collection[int]) -> set[int]:

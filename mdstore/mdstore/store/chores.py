@@ -28,12 +28,18 @@ def doing_chores(store: Store, every_s: float) -> Iterator[None]:
             except MetadataError as error:
                 log.warning("bootstrapping_failed", error=str(error))
                 over.wait(every_s)
+            except Exception as error:
+                log.exception("bootstrapping_failed", error=str(error))
+                over.wait(every_s)
         while not over.wait(every_s):
             try:
                 store.reconcile()
             except MetadataError as error:
                 # A busy or absent database is somebody else's to report; the next time may be better.
                 log.warning("reconciling_failed", error=str(error))
+            except Exception as error:
+                # Without this thread nothing of others would come into the log any more, and nobody would notice.
+                log.exception("reconciling_failed", error=str(error))
 
     thread = threading.Thread(target=work, name="mdstore-chores", daemon=True)
     thread.start()

@@ -5,26 +5,44 @@ have seen already. Ids that are missing between those seen are therefore looked 
 belong to transactions that were rolled back, and never come. SQLite has one writer at a time and needs none of this.
 """
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from typing import Final
 
-from sqlalchemy import Table, bindparam, select
+from sqlalchemy import Table, bindparam, func, select
 
 from mdstore.store.sql import OneOf, Statement, values
 from mdstore.store.transaction import Transaction
 
 WAIT_S: Final = 60.0
 """How long a transaction of somebody else may take."""
-MOST: Final = 10_000
-"""Ids below the newest that are looked through, and gaps that are remembered, of each table."""
+LOOK_BACK: Final = 10_000
+"""Ids below the first mark that a process sees: what another process knew of gaps there, it took along."""
+LONG: Final = 1000
+"""A gap of more ids is looked into by a question of its own."""
+MOST_LONG: Final = 100
+MOST: Final = 100_000
+"""Ids in shorter gaps that are remembered of each table."""
+
+_Gap = tuple[int, int]
+"""The first and the last id that is missing."""
 
 
 @cache
-def _between(table: Table) -> Statement:
+def _skipped(table: Table) -> Statement:
+    """Rows (id before a gap, id behind it)."""
     column = table.c.id
-    return Statement(lambda: select(column).where(column > bindparam("after"), column <= bindparam("last")))
+    before = func.coalesce(func.lag(column).over(order_by=column), bindparam("after")).label("before")
+    found = select(before, column).where(column > bindparam("after_too"), column <= bindparam("last")).subquery()
+    return Statement(lambda: select(found.c.before, found.c.id).where(found.c.id > found.c.before + 1))
+
+
+@cache
+def _inside(table: Table) -> Statement:
+    column = table.c.id
+    return Statement(lambda: select(column).where(column >= bindparam("first"), column <= bindparam("last")))
 
 
 @cache
@@ -39,41 +57,82 @@ class Gaps:
         """Know no gaps of these tables."""
         self._tables = tables
         self.names = tuple(tables)
-        self._until: dict[str, dict[int, float]] = {name: {} for name in tables}
-        self._filled: dict[str, dict[int, float]] = {name: {} for name in tables}
-        """What the last sweep found, which is not in the log if it is rolled back."""
+        self._until: dict[str, dict[_Gap, float]] = {name: {} for name in tables}
+        self._looked: dict[str, int] = {}
+        """Table -> up to which id we have looked for gaps."""
+        self._kept = self._until, self._looked
 
     def begin(self) -> None:
-        """A sweep begins: what the last one found is in the log."""
-        for found in self._filled.values():
-            found.clear()
+        """A transaction begins to use this: what it finds counts only once it is committed."""
+        self._kept = {name: dict(until) for name, until in self._until.items()}, dict(self._looked)
 
     def forget(self) -> None:
-        """The last sweep was rolled back: what it found is a gap still."""
-        for name, found in self._filled.items():
-            self._until[name].update(found)
-            found.clear()
+        """It was rolled back."""
+        self._until, self._looked = self._kept
+        self.begin()
 
     def filled(self, tx: Transaction) -> dict[str, list[int]]:
-        """The ids of each table that were missing and are there now; they are no gaps any more, but for `forget`."""
+        """The ids of each table that were missing and are there now; they are no gaps any more."""
         found: dict[str, list[int]] = {}
         now = monotonic()
         for name, table in self._tables.items():
             until = self._until[name]
-            found[name] = sorted(row[0] for row in tx.rows(_there(table), ids=values(until))) if until else []
-            self._filled[name].update((node_id, until.pop(node_id)) for node_id in found[name])
-            for node_id in [node_id for node_id, end in until.items() if end < now]:
-                del until[node_id]
+            found[name] = _present(tx, table, list(until)) if until else []
+            if found[name]:
+                left = {part: end for gap, end in until.items() for part in _without(gap, found[name])}
+                until.clear()
+                until.update(left)
+            for gap in [gap for gap, end in until.items() if end < now]:
+                del until[gap]
         return found
 
-    def look(self, tx: Transaction, name: str, after: int, last: int) -> None:
-        """Remember what is missing between two ids of a table."""
-        after = max(after, last - MOST)
+    def look(self, tx: Transaction, name: str, mark: int, last: int) -> None:
+        """Remember what is missing of a table up to `last`, from where we have looked; `mark` is what was seen so far.
+
+        Marks may be another process's, which has looked for itself and not for us.
+        """
+        after = min(mark, self._looked.get(name, max(0, mark - LOOK_BACK)))
+        self._looked[name] = last
         if after >= last:
             return
-        there: Collection[int] = {row[0] for row in tx.rows(_between(self._tables[name]), after=after, last=last)}
         until = self._until[name]
         end = monotonic() + WAIT_S
-        until.update((node_id, end) for node_id in range(after + 1, last + 1) if node_id not in there)
-        while len(until) > MOST:
-            del until[next(iter(until))]
+        for before, behind in tx.rows(_skipped(self._tables[name]), after=after, after_too=after, last=last):
+            until.setdefault((before + 1, behind - 1), end)
+        _drop_oldest(until)
+
+
+def _present(tx: Transaction, table: Table, gaps: Sequence[_Gap]) -> list[int]:
+    """The ids in these gaps that are there, ascending."""
+    found: set[int] = set()
+    short = [row_id for first, last in gaps if last - first < LONG for row_id in range(first, last + 1)]
+    if short:
+        found.update(row[0] for row in tx.rows(_there(table), ids=values(short)))
+    for first, last in gaps:
+        if last - first >= LONG:
+            found.update(row[0] for row in tx.rows(_inside(table), first=first, last=last))
+    return sorted(found)
+
+
+def _without(gap: _Gap, found: Sequence[int]) -> Iterator[_Gap]:
+    """What is left of a gap."""
+    first, last = gap
+    for row_id in found[bisect_left(found, first) : bisect_right(found, last)]:
+        if first < row_id:
+            yield first, row_id - 1
+        first = row_id + 1
+    if first <= last:
+        yield first, last
+
+
+def _drop_oldest(until: dict[_Gap, float]) -> None:
+    long = [gap for gap in until if gap[1] - gap[0] >= LONG]
+    for gap in long[: max(0, len(long) - MOST_LONG)]:
+        del until[gap]
+    ids = sum(last - first + 1 for first, last in until if last - first < LONG)
+    for gap in list(until):
+        if ids <= MOST:
+            return
+        if gap[1] - gap[0] < LONG:
+            ids -= gap[1] - gap[0] + 1
+            del until[gap]

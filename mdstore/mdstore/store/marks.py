@@ -31,7 +31,7 @@ class Marks:
     parents: int
     """How many links between contexts there were."""
     artifact_ms: int
-    """The newest update time of the table."""
+    """The newest update time of the table, or that of the look when somebody's clock was ahead of ours."""
     execution_ms: int
     context_ms: int
 
@@ -46,6 +46,7 @@ TABLES: Final = {
     "attribution": tables.ATTRIBUTION,
     "association": tables.ASSOCIATION,
 }
+LINKS: Final = {name: TABLES[name] for name in ("event", "attribution", "association")}
 _M = tables.MARK.c
 _READ: Final = Statement(lambda: select(*(_M[name] for name in _NAMES)))
 _INSERT: Final = Statement(
@@ -80,7 +81,9 @@ def now(tx: Transaction, seq: int, *, parents: int | None = None) -> Marks:
     ids = dict(zip(TABLES, row, strict=False))
     if parents is None:
         ((parents,),) = tx.rows(_PARENTS)
-    artifact_ms, execution_ms, context_ms = row[len(TABLES) :]
+    # A time that is still to come would hide all updates until then.
+    at_most = tx.now_ms()
+    artifact_ms, execution_ms, context_ms = (min(time_ms, at_most) for time_ms in row[len(TABLES) :])
     return Marks(
         seq=seq,
         **ids,

@@ -16,11 +16,11 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Table, bindparam, or_, select
+from sqlalchemy import Table, bindparam, exists, or_, select
 
-from mdstore.store import bootstrapping, change_log, marks, pages, tables
+from mdstore.store import bootstrapping, change_log, compaction, marks, pages, tables
 from mdstore.store.change_log import PAGE, PARENTS, TYPES, Entry, Head
-from mdstore.store.gaps import Gaps
+from mdstore.store.gaps import LOOK_BACK, Gaps
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
 from mdstore.store.marks import Marks
 from mdstore.store.operations import links, nodes, types
@@ -62,7 +62,10 @@ class Reconciler:
         self._bootstrapped = False
         self._marked = 0
         """Where the marks are in the log."""
+        self._seen = 0
+        """Up to where in the log what is remembered of times and types is true."""
         self._gaps = Gaps({name: table for name, table in marks.TABLES.items() if name != "type"})
+        self._looked_back = False
 
     def is_due(self, version: int | None, seq: int | None) -> bool:
         """Whether somebody else has written since the last sweep, or so much of ours that the marks should move.
@@ -108,9 +111,13 @@ class Reconciler:
     def forget(self) -> None:
         """After a rollback: what the last sweep found is not in the log."""
         self._version = self._whole_version = None
+        self._looked_back = False
+        self._forget_images()
+        self._gaps.forget()
+
+    def _forget_images(self) -> None:
         self._times = {kind: {} for kind in KINDS}
         self._types = {}
-        self._gaps.forget()
 
     def _sweep(self, tx: Transaction, head: Head, version: int | None, *, whole: bool) -> Head | None:
         before = marks.read(tx)
@@ -120,7 +127,7 @@ class Reconciler:
         top = marks.now(tx, head.seq, parents=None if whole else before.parents)
         newest = head
         logged = self._read_log(tx, before.seq, whole=whole)
-        late = self._gaps.filled(tx) if version is None else {}
+        late = self._late(tx, before, whole=whole) if version is None else {}
         for page in self._missing(tx, before, top, logged, late, whole=whole):
             newest = change_log.append(tx, [Entry(ORIGIN, "", page)], newest) or newest
         if whole:
@@ -135,7 +142,7 @@ class Reconciler:
             for name in self._gaps.names:
                 self._gaps.look(tx, name, getattr(before, name), getattr(top, name))
         self._version = version
-        self._marked = newest.seq
+        self._marked = self._seen = newest.seq
         moved = replace(top, seq=newest.seq)
         if moved != before:
             marks.put(tx, moved)
@@ -144,8 +151,10 @@ class Reconciler:
     def _read_log(self, tx: Transaction, seq: int, *, whole: bool) -> _Logged:
         logged = _Logged()
         # What was there before the log is not behind the marks.
-        for _, change in change_log.payloads_since(tx, seq, without=bootstrapping.ORIGIN):
+        for position, change in change_log.payloads_since(tx, self._read_from(tx, seq), without=bootstrapping.ORIGIN):
             self._remember(change, times=whole)
+            if position <= seq:
+                continue
             logged.events.update((event.artifact_id, event.execution_id, event.type) for event in change.events)
             logged.members[ARTIFACT].update((link.context_id, link.artifact_id) for link in change.attributions)
             logged.members[EXECUTION].update((link.context_id, link.execution_id) for link in change.associations)
@@ -153,6 +162,39 @@ class Reconciler:
             for gone in (*change.deleted_artifacts, *change.deleted_executions, *change.deleted_contexts):
                 logged.parents_gone += gone.parent_contexts
         return logged
+
+    def _read_from(self, tx: Transaction, seq: int) -> int:
+        """Behind which position to read for what is behind the marks at `seq`, and for what is remembered.
+
+        The marks may have moved without this process: another one sweeps too, and a sweep that finds the database as
+        it was reads nothing. What is remembered from before would differ from the tables, and look like a change.
+        """
+        if self._seen >= seq or not (self._types or any(self._times.values())):
+            return seq
+        compacted = compaction.newest(tx)
+        if seq - self._seen > MARK_EVERY or (compacted is not None and compacted.seq > self._seen):
+            self._forget_images()
+            return seq
+        return self._seen
+
+    def _late(self, tx: Transaction, before: Marks, *, whole: bool) -> Mapping[str, Sequence[int]]:
+        """Ids below the marks whose rows came after these had passed."""
+        found = self._gaps.filled(tx)
+        if not whole or self._looked_back:
+            return found
+        # Gaps are known to the process that saw them: what came since another one ended, the log tells.
+        self._looked_back = True
+        for kind in KINDS:
+            mark = getattr(before, kind.label)
+            rows = tx.rows(_unlogged(kind), after=mark - LOOK_BACK, last=mark, with_kind=kind.type_kind)
+            found[kind.label] = sorted({row[0] for row in rows}.union(found[kind.label]))
+        for name, table in marks.LINKS.items():
+            ends = {kind: found[kind.label] for kind in KINDS if kind.owner in table.c}
+            if any(ends.values()):
+                asked = {f"{kind.label}_ids": values(ids) for kind, ids in ends.items()}
+                rows = tx.rows(_linked(name), last=getattr(before, name), **asked)
+                found[name] = sorted({row[0] for row in rows}.union(found[name]))
+        return found
 
     def _remember(self, change: changes.Changes, *, times: bool = True) -> None:
         for kind in KINDS:
@@ -191,11 +233,10 @@ class Reconciler:
         yield from _new_events(tx, before, top, logged, new, late.get("event", ()))
         for kind in (ARTIFACT, EXECUTION):
             yield from _new_members(tx, kind, before, top, logged, new, late)
-        known = before.parents + len(logged.parents) - logged.parents_gone
-        if whole and top.parents != known:
-            yield from _all_parents(tx, new[CONTEXT])
-        elif new[CONTEXT]:
+        if new[CONTEXT]:
             yield from _parents_of(tx, new[CONTEXT], logged)
+        if whole and top.parents != before.parents + len(logged.parents) - logged.parents_gone:
+            yield from _all_parents(tx)
 
     def _missing_types(self, tx: Transaction) -> Iterator[changes.Changes]:
         page = changes.Changes()
@@ -217,23 +258,21 @@ class Reconciler:
 
     def _updated_nodes(self, tx: Transaction, kind: Kind, before: Marks) -> Iterator[changes.Changes]:
         times = self._times[kind]
-        since = getattr(before, f"{kind.label}_ms") - LATE_MS
+        # A clock that was put back writes times from before the mark.
+        since = min(getattr(before, f"{kind.label}_ms"), tx.now_ms()) - LATE_MS
         for rows in _updated_since(tx, kind, since):
             self._look_up_times(tx, kind, [row[0] for row in rows if row[0] not in times])
             lacking = [node_id for node_id, at_ms in rows if times.get(node_id) != at_ms]
-            if lacking:
+            for found in change_log.portions(nodes.by_ids(tx, kind, lacking)):
                 page = changes.Changes()
-                getattr(page, kind.nodes_field).extend(nodes.by_ids(tx, kind, lacking))
+                getattr(page, kind.nodes_field).extend(found)
                 self._remember(page)
                 yield page
         self._times[kind] = {node_id: at_ms for node_id, at_ms in times.items() if at_ms >= since}
 
     def _look_up_times(self, tx: Transaction, kind: Kind, ids: Sequence[int]) -> None:
         newest = change_log.newest_changes(tx, kind.type_kind, ids)
-        for commit in change_log.commits_at(tx, newest.values()):
-            for node in getattr(changes.Changes.FromString(commit.changes), kind.nodes_field):
-                if newest.get(node.id) == commit.seq:
-                    self._times[kind][node.id] = node.last_update_time_since_epoch
+        self._times[kind].update(change_log.times_in(tx, kind, newest))
 
 
 def _essence(type_: Any) -> tuple[Any, ...]:
@@ -275,12 +314,25 @@ def _new_nodes(tx: Transaction, kind: Kind, after: int, last: int, late: Sequenc
     pages = _pages(tx, _new_ids(kind), after, last=last) if after != last else iter(())
     for ids in chain(_chunks(late), ({row[0] for row in rows} for rows in pages)):
         lacking = ids - change_log.newest_changes(tx, kind.type_kind, ids).keys()
-        if lacking:
+        for found in change_log.portions(nodes.by_ids(tx, kind, lacking)):
             page = changes.Changes()
-            found = nodes.by_ids(tx, kind, lacking)
             getattr(page, kind.nodes_field).extend(found)
             getattr(page, f"created_{kind.label}_ids").extend(node.id for node in found)
             yield page
+
+
+@cache
+def _unlogged(kind: Kind) -> Statement:
+    column, change = kind.table.c.id, tables.CHANGE.c
+    in_log = exists().where(change.kind == bindparam("with_kind"), change.id == column)
+    return Statement(lambda: select(column).where(column > bindparam("after"), column <= bindparam("last"), ~in_log))
+
+
+@cache
+def _linked(name: str) -> Statement:
+    table = marks.LINKS[name]
+    ends = [OneOf(table.c[kind.owner], f"{kind.label}_ids") for kind in KINDS if kind.owner in table.c]
+    return Statement(lambda: select(table.c.id).where(table.c.id <= bindparam("last"), or_(*ends)))
 
 
 @cache
@@ -409,7 +461,7 @@ def _parents_of(tx: Transaction, contexts: Collection[int], logged: _Logged) -> 
     logged.parents |= seen
 
 
-def _all_parents(tx: Transaction, new: Collection[int]) -> Iterator[changes.Changes]:
+def _all_parents(tx: Transaction) -> Iterator[changes.Changes]:
     """Compare all links between contexts with the log: rarely needed, when old contexts were linked."""
     child = parent = 0
     while rows := tx.rows(pages.PARENTS, child=child, child_too=child, parent=parent, most=PAGE):
@@ -420,4 +472,4 @@ def _all_parents(tx: Transaction, new: Collection[int]) -> Iterator[changes.Chan
             for commit in change_log.commits_at(tx, seqs)
             for link in changes.Changes.FromString(commit.changes).parent_contexts
         }
-        yield _page_of_parents(row for row in rows if tuple(row) not in known or row[0] in new or row[1] in new)
+        yield _page_of_parents(row for row in rows if tuple(row) not in known)

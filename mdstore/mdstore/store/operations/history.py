@@ -131,8 +131,7 @@ def _images(tx: Transaction, kind: Kind, at_seq: int, *, types: bool) -> Iterato
         if not types:
             for (node_id,) in tx.rows(_GONE, with_kind=number, ids=values(found), at_seq=at_seq):
                 del found[node_id]
-        if found:
-            yield [found[node_id] for node_id in sorted(found)]
+        yield from change_log.portions(found[node_id] for node_id in sorted(found))
 
 
 def _of_what_stays(tx: Transaction, links: changes.Changes, at_seq: int) -> changes.Changes:
