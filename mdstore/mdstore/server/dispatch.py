@@ -157,7 +157,7 @@ class Dispatcher:
         except TimeoutError:
             log.warning("stopped_reads", reads=len(self._reads), calls=self.calls)
             for interruption in tuple(self._reads):
-                interruption.stop()
+                self._interrupt(interruption)
         at_last = monotonic() + QUIET_AT_LAST_S
         while (now := monotonic()) < min(self._refused_at + QUIET_S, at_last):
             await asyncio.sleep(self._refused_at + QUIET_S - now)
@@ -336,12 +336,21 @@ class Dispatcher:
             async with self._turns.turn(caller.client()):
                 return await self._loop.run_in_executor(self._scans, self._read, rpc, request, interruption)
         except asyncio.CancelledError:
-            interruption.stop()
+            self._interrupt(interruption)
             raise
         except Cancelled:
+            if not interruption.is_stopped:
+                raise DeadlineExceeded("the database stopped the query, which took longer than it allows") from None
             raise Unavailable("the server is stopping").retry_after(1000) from None
         finally:
             self._reads.discard(interruption)
+
+    def _interrupt(self, interruption: Interruption) -> None:
+        if self._inline:
+            interruption.stop()
+        else:
+            # On a connection of its own, for which the loop must not wait.
+            self._loop.run_in_executor(self._side, interruption.stop)
 
     def _read(self, rpc: Rpc, request: Any, interruption: Interruption) -> bytes:
         response: bytes = self.store.read(rpc, request, interruption).SerializeToString()

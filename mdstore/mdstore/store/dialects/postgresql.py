@@ -297,7 +297,8 @@ class PostgreSQL(Dialect):
 
     def interrupt(self, connection: Any) -> None:
         """Ask the server to stop the query."""
-        connection.cancel_safe(timeout=CONNECT_S)
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CONNECT_S)
 
 
 def _set_up(connection: Any, _record: object) -> None:
