@@ -73,8 +73,7 @@ def _put_artifacts(tx: Transaction, pairs: Sequence[Any], *, reuse: bool) -> lis
             if pair.artifact.external_id and not pair.artifact.HasField("id")
         ]
         if external_ids:
-            found = nodes.find_by_external_ids(tx, ARTIFACT, external_ids)
-            known = {artifact.external_id: artifact.id for artifact in found}
+            known = nodes.ids_by_external_id(tx, ARTIFACT, external_ids)
     # Position of the pair that creates an artifact by external id -> those that name it again.
     first_of: dict[str, int] = {}
     slots: list[int | None] = []

@@ -280,9 +280,16 @@ def _ids_by_external_ids(kind: Kind) -> Statement:
 
 
 def ids_by_external_id(tx: Transaction, kind: Kind, external_ids: Collection[str]) -> dict[str, int]:
-    """External id -> id of those of the nodes that exist."""
-    rows = tx.rows(_ids_by_external_ids(kind), external_ids=values(set(external_ids)))
-    return {row[0]: row[1] for row in rows}
+    """External id, as it is asked for -> id of those of the nodes that exist."""
+    wanted = set(external_ids)
+    rows = tx.rows(_ids_by_external_ids(kind), external_ids=values(wanted))
+    found: dict[str, int] = {row[0]: row[1] for row in rows}
+    if found.keys() - wanted:
+        # MySQL may take `a` and `A` for one.
+        for missing in wanted - found.keys():
+            rows = tx.rows(_ids_by_external_ids(kind), external_ids=values([missing]))
+            found.update((missing, row[1]) for row in rows)
+    return {external_id: found[external_id] for external_id in wanted if external_id in found}
 
 
 @cache

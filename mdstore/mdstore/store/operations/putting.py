@@ -223,7 +223,8 @@ def update_nodes(
     """
     rows: list[list[Any]] = []
     renamed: list[list[Any]] = []
-    upserts: list[PropertyRow] = []
+    new: list[PropertyRow] = []
+    replaced: list[PropertyRow] = []
     deletes: list[tuple[int, str, bool]] = []
     changed: list[tuple[Any, Any]] = []
     images = getattr(tx.changes, kind.nodes_field)
@@ -253,7 +254,8 @@ def update_nodes(
             (False, stored.properties, wanted.properties),
             (True, stored.custom_properties, wanted.custom_properties),
         ):
-            upserts.extend(_changed_properties(wanted.id, before, after, custom=custom))
+            for row in _changed_properties(wanted.id, before, after, custom=custom):
+                (replaced if row[1] in before else new).append(row)
             deletes.extend(_gone_properties(wanted.id, before, after, custom=custom))
         rows.append([*(_column(wanted, name) for name in _update(kind).columns), wanted.id])
         if any(_column(wanted, name) != _column(stored, name) for name in _rename(kind).columns):
@@ -264,7 +266,9 @@ def update_nodes(
     tx.many(_rename(kind), renamed)
     tx.later(_update(kind), rows)
     tx.later(_delete_property(kind), deletes)
-    tx.later(_put_property(kind, Conflict.REPLACE), upserts)
+    # Not in place of another one whose name MySQL takes for the same.
+    tx.later(_put_property(kind, Conflict.FAIL), new)
+    tx.later(_put_property(kind, Conflict.REPLACE), replaced)
     for stored, wanted in changed:
         tx.known.has_updated(kind, wanted)
         if kind is CONTEXT and wanted.name != stored.name:

@@ -92,7 +92,7 @@ def _reused(tx: Transaction, artifacts: Sequence[mlmd.Artifact]) -> list[mlmd.Ar
     wanted = {artifact.external_id for artifact in artifacts if artifact.external_id and not artifact.HasField("id")}
     if not wanted:
         return list(artifacts)
-    known = {found.external_id: found.id for found in nodes.find_by_external_ids(tx, ARTIFACT, wanted)}
+    known = nodes.ids_by_external_id(tx, ARTIFACT, wanted)
     result = []
     for artifact in artifacts:
         reused = mlmd.Artifact()
