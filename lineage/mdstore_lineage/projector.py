@@ -43,8 +43,8 @@ REPORT_EVERY_S: Final = 5.0
 RESPONSES_AHEAD: Final = 8
 """Messages of the feed that wait in memory, of some megabytes at most each."""
 
-TEMPORARY: Final = (Unavailable, DeadlineExceeded, Cancelled, Aborted, ResourceExhausted, Internal)
-"""What may be over at the next try."""
+TEMPORARY: Final = (Unavailable, DeadlineExceeded, Cancelled, Aborted, ResourceExhausted, Internal, OutOfRange)
+"""What may be over at the next try. The last one: the log was compacted over the position while it was read."""
 
 log = structlog.get_logger()
 
@@ -217,26 +217,26 @@ class Projector:
 
 
 def _feed(client: Client, checkpoint: _Checkpoint) -> _Feed:
+    position = max(1, checkpoint.position)
+    # What is compared and what comes behind it are of one call: between two, the log could be compacted.
+    messages = client.follow(position)
     try:
-        found = _commit_at(client, max(1, checkpoint.position))
-        because = None if checkpoint.position == 0 else _why_not_the_same(found, checkpoint)
+        first = next(messages, None)
+        because = None if checkpoint.position == 0 else _why_not_the_same(first, checkpoint)
     except OutOfRange:
-        found, because = None, "the store's log was compacted, and begins behind the graph's position"
-    if found is None and because is not None:
-        found = _commit_at(client, 1)
-    yield _Connected(because, 0 if found is None else found.head_seq)
-    yield from client.follow(checkpoint.position + 1 if because is None else 1)
-
-
-def _commit_at(client: Client, position: int) -> changes.FollowResponse | None:
-    """What the store says of a position; None when its log ends before."""
-    try:
-        # Dropping the iterator after its first message ends the call.
-        return next(client.follow(position, once=True, max_commits=1), None)
+        first, because = None, "the store's log was compacted, and begins behind the graph's position"
     except InvalidArgument:
         if position == 1:
             raise
-        return None  # the log ends further back
+        first, because = None, "the store's log ends before the graph's position"
+    if because is not None:
+        messages = client.follow(1)
+        first = next(messages, None)
+    yield _Connected(because, 0 if first is None else first.head_seq)
+    if first is not None:
+        # The commit at the position is in the graph already, where it changes nothing.
+        yield first
+        yield from messages
 
 
 def _why_not_the_same(found: changes.FollowResponse | None, checkpoint: _Checkpoint) -> str | None:

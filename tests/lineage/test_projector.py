@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from mdstore.client.client import Client
 from mdstore.client.connect import connect
 from mdstore.errors import MetadataError, Unavailable, Unimplemented
+from mdstore.store.store import Store
 from mdstore.wire import changes
 from mdstore_lineage.graph import Direction, Limits, LineageGraph
 from mdstore_lineage.position import wait_for_position
@@ -20,6 +21,7 @@ from mdstore_lineage.projector import Projector
 from tests.lineage import oracle
 from tests.lineage.oracle import artifact, execution
 from tests.lineage.processes import Steps, head, until
+from tests.store.writing import node, put, put_type
 
 
 @contextmanager
@@ -281,3 +283,42 @@ def test_what_no_waiting_helps_against_ends_the_projector(graph: LineageGraph) -
 
     with pytest.raises(MetadataError, match="Follow is not implemented"):
         Projector(connect_wrongly, graph, is_stopping=lambda: False).run()
+
+
+@pytest.mark.parametrize("artifacts", [0, 3000])
+def test_a_log_that_is_compacted_while_it_is_read_is_projected_anew(
+    store_url: str, graph: LineageGraph, artifacts: int
+) -> None:
+    """With many nodes, several pages stand for the old commits, one of them at the position that comes next."""
+    with connect(store_url) as store:
+        steps = Steps(store)
+        for number in range(20):
+            steps.run(f"step {number}")
+        type_id = put_type(store, "artifact", "many")
+        put(store, "artifact", *(node("artifact", type_id=type_id) for _ in range(artifacts)))
+        steps.run("last but one")
+        steps.run("last")
+    newest = head(store_url)
+    compacted: list[int] = []
+
+    def connected(url: str) -> Client:
+        client = one_by_one(url)
+        slowly = client.follow
+
+        def interrupted(from_seq: int = 1, *, once: bool = False, **_: int) -> Iterator[changes.FollowResponse]:
+            for response in slowly(from_seq, once=once):
+                yield response
+                if not compacted and response.commits[-1].seq == newest - 1:
+                    with Store.open(url) as store:
+                        compacted.append(store.compact(newest).first_seq)
+
+        client.follow = interrupted  # type: ignore[method-assign]  # as in `one_by_one`
+        return client
+
+    with capture_logs() as logs, projecting(store_url, graph, connect=connected):
+        until(lambda: bool(compacted))
+        wait_for_position(graph, head(store_url), timeout=30)
+    assert (compacted[0] < newest - 1) is bool(artifacts)
+    assert "cleared the graph" in [entry["event"] for entry in logs]
+    facts = oracle.facts_of(commits_in(store_url))
+    assert graph.closure(facts.types, Direction.BOTH, limits=Limits()).edges == oracle.inner_edges(facts, facts.types)

@@ -1,12 +1,15 @@
 """Compacting the log: it begins later, and still adds up to the same, stays whole, and is followed."""
 
+import asyncio
 import random
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,13 @@ from typer.testing import CliRunner
 import mdstore
 from mdstore.cli.log import app
 from mdstore.client.client import Client
-from mdstore.errors import FailedPrecondition, NotFound, OutOfRange
+from mdstore.client.retry import NEVER
+from mdstore.errors import Aborted, FailedPrecondition, NotFound, OutOfRange
+from mdstore.server.feeds import Feeds
+from mdstore.store.local import LocalClient
 from mdstore.store.store import Store
 from mdstore.store.verification import verify as verify_log
-from mdstore.wire import mlmd, nodes, service
+from mdstore.wire import changes, mlmd, nodes, service
 from mdstore_lineage.graph import ArtifactNode, Direction, Limits
 from mdstore_lineage.opening import open_graph
 from tests.store.log import fold, followed, of_log, of_tables
@@ -131,8 +137,6 @@ def test_a_compaction_that_the_log_does_not_know_of_is_found(url: str) -> None:
     compacted(url)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
         ((data,),) = database.execute("SELECT compaction FROM mdstore_compaction").fetchall()
-        from mdstore.wire import changes
-
         forged = changes.Compaction.FromString(data)
         forged.removed += 1
         database.execute("UPDATE mdstore_compaction SET compaction = ?", (forged.SerializeToString(),))
@@ -303,3 +307,126 @@ def test_a_lineage_graph_goes_on_or_begins_anew(url: str, tmp_path: Path, where:
         assert [type(found).__name__[0] + str(found.id) for found in closure.nodes] == [
             f"A{ours.artifacts[0]}", f"E{ours.executions[0]}", f"A{ours.artifacts[1]}", f"E{ours.executions[2]}",
         ]  # fmt: skip
+
+
+def write_pages(client: Client, ours: Nodes) -> None:
+    """So much that a compaction makes several pages of it."""
+    for n in range(30):
+        put(client, "artifact", *(ours.new("artifact", name=f"{n}-{m}") for m in range(100)))
+
+
+def parked(store: Store) -> int:
+    with store.reading() as tx:
+        ((count,),) = tx.text_rows("SELECT count(*) FROM mdstore_commit WHERE seq < 1")
+    return int(count)
+
+
+def test_of_two_that_compact_at_once_one_does(any_url: str) -> None:
+    with Store.open(any_url) as store, Store.open(any_url) as other, LocalClient(store, NEVER) as client:
+        write_pages(client, write_history(client))
+        state = of_tables(client)
+        head = store.head_seq()
+
+        def interfere(pages: int) -> None:
+            if pages == 2:
+                other.compact(head - 5)
+
+        with pytest.raises(Aborted, match="another compaction of this log has begun"):
+            store.compact(head, interfere)
+        assert of_log(client) == state
+        assert parked(store) == 0
+        with store.reading() as tx:
+            assert verify_log(tx).breaks == []
+
+
+def test_a_compaction_that_another_one_cuts_off_leaves_that_alone(any_url: str) -> None:
+    """The second one has parked some pages when the first one goes on."""
+    with Store.open(any_url) as store, Store.open(any_url) as other, LocalClient(store, NEVER) as client:
+        write_pages(client, write_history(client))
+        state = of_tables(client)
+        head = store.head_seq()
+        outcome: list[BaseException | None] = []
+
+        def first() -> None:
+            try:
+                store.compact(head, lambda pages: (reached.set(), go.wait(30)) if pages == 1 else None)
+            except BaseException as error:
+                outcome.append(error)
+
+        reached, go = threading.Event(), threading.Event()
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert reached.wait(30)
+
+        def let_go(pages: int) -> None:
+            if pages == 2:
+                go.set()
+                thread.join(30)
+
+        found = other.compact(head - 5, let_go)
+        assert isinstance(outcome[0], Aborted)
+        assert found.seq == head - 5
+        assert of_log(client) == state
+        assert parked(store) == 0
+
+
+def test_who_follows_while_the_log_is_compacted_misses_nothing(url: str) -> None:
+    """From the middle of what the pages replace, nothing is told as if it followed."""
+    with mdstore.connect(url) as client:
+        write_pages(client, write_history(client))
+        head = followed(client)[-1].seq
+        messages = client.follow(1, once=True, max_commits=1)
+        seen = [commit for _ in range(head - 1) for commit in next(messages).commits]
+        assert seen[-1].seq == head - 1
+        assert compacted(url) == head
+        with pytest.raises(OutOfRange, match="begin at 1"):
+            list(messages)
+        # Who begins at the pages reads them and what comes behind, in messages of any size.
+        one_by_one = [commit for page in client.follow(1, once=True, max_commits=1) for commit in page.commits]
+        assert one_by_one == followed(client)
+        assert one_by_one[0].seq < head - 1
+
+
+def test_a_server_tells_it_too(url: str) -> None:
+    async def follow() -> None:
+        with Store.open(url) as store, ThreadPoolExecutor(1) as pool:
+            feeds = Feeds(store, pool)
+            head = store.head_seq()
+            messages = feeds.follow(changes.FollowRequest(max_commits=1))
+            for _ in range(head - 1):
+                await anext(messages)
+            await asyncio.to_thread(store.compact, head)
+            with pytest.raises(OutOfRange, match="begin at 1"):
+                await anext(messages)
+            await feeds.close()
+
+    with mdstore.connect(url) as client:
+        write_pages(client, write_history(client))
+    asyncio.run(follow())
+
+
+def test_a_compaction_that_fails_leaves_no_pages(any_url: str) -> None:
+    with Store.open(any_url) as store, LocalClient(store, NEVER) as client:
+        write_history(client, updates=3)
+        with pytest.raises(FailedPrecondition, match="no more than"):
+            store.compact(1)
+
+        def fail(_pages: int) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            store.compact(store.head_seq(), fail)
+        assert parked(store) == 0
+
+
+def test_what_is_compacted_already_is_not_older(url: str) -> None:
+    with mdstore.connect(url) as client:
+        write_history(client)
+    before = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    time.sleep(max(0.0, (before - datetime.now(UTC)).total_seconds()))
+    for says in ("compacted: the log begins at", "nothing is older"):
+        result = CliRunner().invoke(
+            app, ["compact", "--database", url, "--before", before.strftime("%Y-%m-%dT%H:%M:%S")]
+        )
+        assert result.exit_code == 0, result.output
+        assert says in result.output

@@ -7,6 +7,7 @@ the followers at once.
 import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from mdstore.errors import MetadataError, Unavailable
@@ -61,21 +62,23 @@ class Feeds:
 
         Raises:
             InvalidArgument: the position is beyond the log.
+            OutOfRange: the log was compacted, now or before, and what is there cannot be told from the position on.
             Unavailable: the server is stopping.
         """
         self.followers += 1
         if self._watcher is None:
             self._watcher = self._loop.create_task(self._watch())
         try:
-            seq = max(1, request.from_seq)
+            seq, behind = max(1, request.from_seq), b""
             first = True
             while True:
                 if self._stopping:
                     raise Unavailable("the server is stopping").retry_after(1000)
-                page = await self._loop.run_in_executor(self._pool, self._store.follow_page, seq, request.max_commits)
+                look = partial(self._store.follow_page, seq, request.max_commits, behind=behind)
+                page = await self._loop.run_in_executor(self._pool, look)
                 self._advance(page.head_seq)
                 if page.commits:
-                    seq = page.commits[-1].seq + 1
+                    seq, behind = page.commits[-1].seq + 1, page.commits[-1].hash
                     yield page
                 elif first:
                     # An empty message: the caller learns the head and the store's identity before anything happens.

@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from sqlalchemy import bindparam, delete, func, select
 
-from mdstore.errors import FailedPrecondition, OutOfRange
+from mdstore.errors import Aborted, FailedPrecondition, OutOfRange
 from mdstore.store import bootstrapping, change_log, tables
 from mdstore.store.kinds import KINDS
 from mdstore.store.operations import history
@@ -35,9 +35,15 @@ _T = tables.TOMBSTONE.c
 _COUNT: Final = Statement(
     lambda: select(func.count()).select_from(tables.COMMIT).where(_C.seq > 0, _C.seq <= bindparam("last"))
 )
-_AT_TIME: Final = Statement(lambda: select(func.max(_C.seq)).where(_C.seq > 0, _C.time_ms < bindparam("before_ms")))
-_PARKED: Final = Statement(lambda: select(_C.payload).where(_C.seq == bindparam("place")))
+_AT_TIME: Final = Statement(
+    lambda: select(func.max(_C.seq)).where(_C.seq > bindparam("after"), _C.time_ms < bindparam("before_ms"))
+)
+_PARKED: Final = Statement(
+    lambda: select(_C.payload).where(_C.seq == bindparam("place"), _C.actor == bindparam("by_run"))
+)
+_PARKED_BY: Final = Statement(lambda: select(_C.actor).where(_C.seq == bindparam("place")))
 _DELETE_PARKED: Final = Statement(lambda: delete(tables.COMMIT).where(_C.seq < 0))
+_DELETE_PARKED_BY: Final = Statement(lambda: delete(tables.COMMIT).where(_C.seq < 0, _C.actor == bindparam("by_run")))
 _DELETE_COMMITS: Final = Statement(lambda: delete(tables.COMMIT).where(_C.seq > 0, _C.seq <= bindparam("last")))
 _DELETE_CHANGES: Final = Statement(lambda: delete(tables.CHANGE).where(_K.seq <= bindparam("last")))
 _INSERT_COMMIT: Final = Insert(tables.COMMIT, tuple(column.name for column in tables.COMMIT.columns))
@@ -54,8 +60,12 @@ _TOMBSTONES: Final = Statement(
 
 
 def position_before(tx: Transaction, time_ms: int) -> int:
-    """The last position that was committed before a time (milliseconds since the Unix epoch); 0 when none was."""
-    ((seq,),) = tx.rows(_AT_TIME, before_ms=time_ms)
+    """The last position that was committed before a time (milliseconds since the Unix epoch) and is not compacted.
+
+    0 when there is none.
+    """
+    compacted = newest(tx)
+    ((seq,),) = tx.rows(_AT_TIME, after=0 if compacted is None else compacted.seq, before_ms=time_ms)
     return int(seq or 0)
 
 
@@ -144,15 +154,50 @@ def _parts(tx: Transaction, seq: int) -> Iterator[changes.Changes]:
 # parked one by one below zero, where nobody looks; only the last step, to delete and move rows, is one transaction.
 
 
-def forget_parked(tx: Transaction, _request: None) -> None:
-    """Take away what a compaction has left behind that did not come to its end."""
-    tx.run(_DELETE_PARKED)
+def forget_parked(tx: Transaction, run: str | None) -> None:
+    """Take away what a compaction has left behind that did not come to its end; with None, what any has left."""
+    if run is None:
+        tx.run(_DELETE_PARKED)
+    else:
+        tx.run(_DELETE_PARKED_BY, by_run=run)
 
 
-def park(tx: Transaction, request: tuple[int, bytes]) -> None:
-    """Store a page by its number, from 1 on."""
-    number, payload = request
-    tx.many(_INSERT_COMMIT, [(-number, 0, ORIGIN, "", b"\0" * 32, payload)])
+def park(tx: Transaction, request: tuple[str, int, bytes]) -> None:
+    """Store a page of a run by its number, from 1 on.
+
+    Raises:
+        Aborted: another run has begun since.
+    """
+    run, number, payload = request
+    # Who begins takes away what is there, also of one that is not killed but slow: two must not mix their pages.
+    before = tx.rows(_PARKED_BY, place=1 - number) if number > 1 else [(run,)]
+    if [row[0] for row in before] != [run] or tx.rows(_PARKED_BY, place=-number):
+        raise Aborted(_ANOTHER)
+    tx.many(_INSERT_COMMIT, [(-number, 0, ORIGIN, run, b"\0" * 32, payload)])
+
+
+def goes_on(tx: Transaction, behind: bytes, commit: changes.PackedCommit) -> bool:
+    """Whether a commit still follows the one with the hash `behind`, which was read before.
+
+    A compaction puts pages in the place of commits: who has read a commit there and not the pages before would miss
+    what these say.
+    """
+    found = change_log.commit_hash(
+        behind,
+        seq=commit.seq,
+        time_ms=commit.time_ms,
+        origin=commit.origin,
+        actor=commit.actor,
+        payload=commit.changes,
+    )
+    if found == commit.hash:
+        return True
+    compacted = newest(tx)
+    if compacted is None or commit.seq > compacted.seq:
+        return True  # another matter, which `verify` tells
+    chain = Chain(compacted)
+    chain.digest = behind
+    return not chain.follow(commit.seq, commit.time_ms, commit.origin, commit.actor, commit.hash, commit.changes)
 
 
 def check(tx: Transaction, seq: int) -> None:
@@ -167,18 +212,22 @@ def check(tx: Transaction, seq: int) -> None:
         raise OutOfRange(f"the log can be compacted up to a position from {begun + 1} to {head.seq}, not up to {seq}")
 
 
-def swap(tx: Transaction, request: tuple[int, int]) -> bytes:
+_ANOTHER: Final = "another compaction of this log has begun: let it end"
+
+
+def swap(tx: Transaction, request: tuple[str, int, int]) -> bytes:
     """Put the parked pages in the place of commits, and return the bytes of the `Compaction`.
 
     Args:
         tx: the writer's.
-        request: the position up to which commits go, and how many pages are parked.
+        request: the run, the position up to which commits go, and how many pages are parked.
 
     Raises:
+        Aborted: another run has begun since.
         OutOfRange: somebody else has compacted the log meanwhile.
         FailedPrecondition: there are no fewer pages than commits: nothing is to be won.
     """
-    seq, count = request
+    run, seq, count = request
     check(tx, seq)
     before = newest(tx)
     (at,) = change_log.commits_at(tx, [seq])
@@ -192,7 +241,10 @@ def swap(tx: Transaction, request: tuple[int, int]) -> bytes:
     digest = at.hash
     for number in range(1, count + 1):
         place = seq - count + number
-        ((payload,),) = tx.rows(_PARKED, place=-number)
+        rows = tx.rows(_PARKED, place=-number, by_run=run)
+        if not rows:
+            raise Aborted(_ANOTHER)
+        ((payload,),) = rows
         digest = change_log.commit_hash(
             digest, seq=place, time_ms=at.time_ms, origin=ORIGIN, actor="", payload=bytes(payload)
         )

@@ -137,17 +137,17 @@ def _messages(store: Store, method: str, request: Any, stopped: threading.Event)
 
 def _follow(store: Store, request: changes.FollowRequest, stopped: threading.Event) -> Generator[Any, None, None]:
     bell = Bell(store)
-    seq = max(1, request.from_seq)
+    seq, behind = max(1, request.from_seq), b""
     first = True
     try:
         while not stopped.is_set():
-            page = store.follow_page(seq, request.max_commits)
+            page = store.follow_page(seq, request.max_commits, behind=behind)
             if page.commits or first:
                 # The first one even when empty: the reader learns the head and the store's identity.
                 yield changes.FollowResponse.FromString(page.SerializeToString())
             first = False
             if page.commits:
-                seq = page.commits[-1].seq + 1
+                seq, behind = page.commits[-1].seq + 1, page.commits[-1].hash
             if seq > page.head_seq:
                 if request.once:
                     return

@@ -2,14 +2,15 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Self
 
 import structlog
 
-from mdstore.errors import InvalidArgument, OutOfRange, Unavailable, Unimplemented
+from mdstore.errors import InvalidArgument, MetadataError, OutOfRange, Unavailable, Unimplemented
 from mdstore.store import bootstrapping, change_log, compaction, pages
 from mdstore.store.bootstrapping import Bootstrap
 from mdstore.store.commits import Committer
@@ -153,14 +154,19 @@ class Store:
         with self.reading() as tx:
             return change_log.head(tx).seq
 
-    def follow_page(self, from_seq: int, most: int = 0) -> changes.PackedFollowResponse:
+    def follow_page(self, from_seq: int, most: int = 0, *, behind: bytes = b"") -> changes.PackedFollowResponse:
         """The next commits, in a message of bounded size; without any when there are none.
 
         From position 1 on, a log that was compacted begins with its first commit, whatever its position.
 
+        Args:
+            from_seq: the first position.
+            most: commits; 0 for as many as there is room for.
+            behind: the hash of the commit before, if the caller has read it.
+
         Raises:
             InvalidArgument: `from_seq` is beyond the position after the newest.
-            OutOfRange: the commit was compacted.
+            OutOfRange: the commit was compacted, or the one with the hash `behind` was, and others are in its place.
         """
         with self.reading() as tx:
             head = change_log.head(tx)
@@ -178,6 +184,8 @@ class Store:
             ):
                 if commit.seq != expected and from_seq > 1:
                     raise OutOfRange(f"the log was compacted and begins at {commit.seq}, after {from_seq}: begin at 1")
+                if behind and commit.seq == from_seq and not compaction.goes_on(tx, behind, commit):
+                    raise OutOfRange(f"the log was compacted, and says before {from_seq} what was not read: begin at 1")
                 expected = commit.seq + 1
                 response.commits.append(commit)
                 size += len(commit.changes)
@@ -216,21 +224,32 @@ class Store:
         Raises:
             OutOfRange: the log has no such position, or was compacted that far already.
             FailedPrecondition: nothing is to be won, or what was there before the log is not all in it yet.
+            Aborted: somebody else has begun to compact the log meanwhile.
         """
-        # What somebody else wrote belongs behind the pages; and sweeps never look behind a compaction.
-        self.reconcile()
         with self.reading() as tx:
             compaction.check(tx, seq)
-            do = self._committer.submit
-            do(compaction.forget_parked, None).result()
-            count = 0
-            for count, page in enumerate(compaction.pages(tx, seq), start=1):
-                do(compaction.park, (count, page.SerializeToString())).result()
-                progress(count)
-        return changes.Compaction.FromString(do(compaction.swap, (seq, count)).result())
+        # What somebody else wrote belongs behind the pages; and sweeps never look behind a compaction, whose position
+        # the marks have passed then.
+        self.reconcile()
+        run = uuid.uuid4().hex
+        do = self._committer.submit
+        try:
+            with self.reading() as tx:
+                compaction.check(tx, seq)
+                do(compaction.forget_parked, None).result()
+                count = 0
+                for count, page in enumerate(compaction.pages(tx, seq), start=1):
+                    do(compaction.park, (run, count, page.SerializeToString())).result()
+                    progress(count)
+            return changes.Compaction.FromString(do(compaction.swap, (run, seq, count)).result())
+        except BaseException:
+            # Pages that nobody needs may be as large as the store.
+            with suppress(MetadataError):
+                do(compaction.forget_parked, run).result()
+            raise
 
     def position_before(self, time_ms: int) -> int:
-        """The last position that was committed before a time (milliseconds since the Unix epoch); 0 when none was."""
+        """As `compaction.position_before`."""
         with self.reading() as tx:
             return compaction.position_before(tx, time_ms)
 
