@@ -1,6 +1,7 @@
 """Limits, deadlines and cancellations: one client does not starve the rest, and nobody works for who is gone."""
 
 import json
+import os
 import random
 import sqlite3
 import time
@@ -407,3 +408,28 @@ def test_a_long_error_still_reaches_the_client(server: Server, channel: grpc.Cha
         channel.unary_unary(f"{SERVICE}GetContextType")(request)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert caught.value.details().endswith("ä...")
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_writes_that_were_given_up_keep_no_memory(store: Store) -> None:
+    request = service.PutArtifactsRequest(artifacts=[mlmd.Artifact(type_id=1, uri="u" * 900_000)])
+    body = request.SerializeToString()
+    with serving(store) as (_, channel), locked(store):
+        put = channel.unary_unary(f"{SERVICE}PutArtifacts")
+        busy = channel.unary_unary(f"{SERVICE}PutContextType").future(put_type("busy"))
+        time.sleep(0.2)
+
+        def give_up() -> None:
+            futures = [put.future(body, timeout=0.4) for _ in range(150)]
+            assert {code_of(future) for future in futures} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+        give_up()
+        before = resident_bytes()
+        for _ in range(3):
+            give_up()
+        assert not busy.done(), "the lock was not held for so long"
+        # Those who wait take at most what is allowed; that was taken the first time.
+        assert resident_bytes() - before < 200 * 1024 * 1024

@@ -64,19 +64,35 @@ RETRY_S: Final = 5.0
 """A transaction that lost after so long waited for a lock, and all that is queued with it: it is not tried again."""
 
 
+class _Answer(Future[Any]):
+    """What becomes of a request. One that is given up is let go at once, though its place in the queue stays."""
+
+    request: Any = None
+
+    def cancel(self) -> bool:
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self.request = None
+        return is_cancelled
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     operation: Operation
-    request: Any
     deadline: float | None
     call: Call | None = None
     foresee: Foresee | None = None
-    future: "Future[Any]" = field(default_factory=Future)
+    future: _Answer = field(default_factory=_Answer)
     response: Any = None
     error: BaseException | None = None
     entry: change_log.Entry | None = None
     is_repeat: bool = False
     """Somebody was given this response before."""
+
+    @property
+    def request(self) -> Any:
+        """As it was submitted."""
+        return self.future.request
 
     def answer(self) -> Any:
         """The response as a message of its own."""
@@ -143,7 +159,8 @@ class Committer:
         or whose `deadline` (of `time.monotonic`) has passed, before its turn is not done. With a `call`, it is not done
         either when it was done before and its answer is remembered.
         """
-        job = _Job(operation, request, deadline, call, foresee)
+        job = _Job(operation, deadline, call, foresee)
+        job.future.request = request
         with self._accepting:
             if not self._closed:
                 self._jobs.put(job)
@@ -187,6 +204,8 @@ class Committer:
                         break
                 if group:
                     self._commit_whatever_happens(group)
+                # What is done keeps no memory while nothing comes.
+                del group, job
         finally:
             if self._connection is not None:
                 self._disconnect()
