@@ -3,6 +3,7 @@
 import base64
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -163,7 +164,8 @@ def preflight(server: Server, origin: str) -> httpx.Response:
     headers = {
         "origin": origin,
         "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type,grpc-timeout,x-grpc-web,x-user-agent",
+        "access-control-request-headers": "content-type,grpc-timeout,idempotency-key,traceparent,x-grpc-web,"
+        "x-user-agent",
     }
     return httpx.options(f"{server.http}{SERVICE}GetContextType", headers=headers)
 
@@ -184,10 +186,32 @@ def test_an_origin_that_is_named_may_call(store: Store, allowed: str) -> None:
         assert asked.headers["access-control-allow-origin"] == allowed
         assert "POST" in asked.headers["access-control-allow-methods"]
         granted = {name.strip().lower() for name in asked.headers["access-control-allow-headers"].split(",")}
-        assert granted >= {"content-type", "grpc-timeout", "x-grpc-web", "x-user-agent"}
+        assert granted >= {
+            "content-type",
+            "grpc-timeout",
+            "idempotency-key",
+            "traceparent",
+            "x-grpc-web",
+            "x-user-agent",
+        }
 
         answered = call(server.http, "GetContextType", GET_TYPE, origin=ORIGIN).response.headers
         assert answered["access-control-allow-origin"] == allowed
         assert answered["access-control-expose-headers"] == "grpc-message, grpc-status"
         if allowed != "*":
             assert preflight(server, "https://evil.example").status_code == 400
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_body_of_very_many_pieces_keeps_nobody_waiting(server: Server, text: bool) -> None:
+    # Empty frames, or bytes of base64 with their padding: millions of pieces in a body that is allowed.
+    body = b"AA==" * 4_000_000 if text else b"\x80\x00\x00\x00\x00" * 4_000_000
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(post, f"{server.http}{SERVICE}GetContextType", body, text=text)
+        slowest = 0.0
+        while not sending.done():
+            began = time.monotonic()
+            assert call(server.http, "GetContextType", GET_TYPE).status == 5
+            slowest = max(slowest, time.monotonic() - began)
+        assert sending.result().status == 3
+    assert slowest < 1.0

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from mdstore.server.loop_reads import LoopReads
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 SCAN_THREADS: Final = 8
 """For a database behind a network: they mostly wait for it."""
@@ -266,7 +269,11 @@ class Dispatcher:
     async def _parse(self, method: Method, body: bytes) -> Any:
         if len(body) < PARSE_BYTES:
             return _parse(method, body)
-        return await self._loop.run_in_executor(self._side, _parse, method, body)
+        return await self.aside(partial(_parse, method, body))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do on a thread what would keep the loop from everybody else."""
+        return await self._loop.run_in_executor(self._side, work)
 
     async def _write(self, method: Method, rpc: Rpc, body: bytes, caller: Caller, deadline: float | None) -> bytes:
         size = len(body)

@@ -11,6 +11,8 @@ import binascii
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Final
 from urllib.parse import quote_from_bytes
@@ -20,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from mdstore.errors import DeadlineExceeded, InvalidArgument, MetadataError, ResourceExhausted, Unimplemented
 from mdstore.server import refusals
-from mdstore.server.dispatch import HINT_MS, Dispatcher
+from mdstore.server.dispatch import HINT_MS, PARSE_BYTES, Dispatcher
 
 BINARY: Final = ("application/grpc-web", "application/grpc-web+proto")
 TEXT: Final = ("application/grpc-web-text", "application/grpc-web-text+proto")
@@ -28,8 +30,21 @@ DATA: Final = 0x00
 COMPRESSED: Final = 0x01
 TRAILERS: Final = 0x80
 HEADER_BYTES: Final = 5
+MOST_FRAMES: Final = 2
+"""Of a request."""
+MOST_PIECES: Final = 100_000
+"""Of base64 in one body: a million would take the server a second."""
 
-REQUEST_HEADERS: Final = ("content-type", "grpc-timeout", "x-grpc-web", "x-user-agent")
+REQUEST_HEADERS: Final = (
+    "content-type",
+    "grpc-timeout",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+    "x-grpc-web",
+    "x-retry-attempt",
+    "x-user-agent",
+)
 RESPONSE_HEADERS: Final = ("grpc-message", "grpc-status")
 
 _TIMEOUT: Final = re.compile(r"(\d{1,8})([HMSmun])")
@@ -85,7 +100,11 @@ class GrpcWeb:
             method = self._dispatcher.methods.get(request.url.path)
             if method is None:
                 raise Unimplemented(f"there is no method {request.url.path}")
-            message = message_of(await self._body(request, text=text), text=text)
+            sent = await self._body(request, text=text)
+            if len(sent) < PARSE_BYTES:
+                message = message_of(sent, text=text)
+            else:
+                message = await self._dispatcher.aside(partial(message_of, sent, text=text))
             if len(message) > self._dispatcher.limits.message_bytes:
                 raise self._too_large()
             if method.streams:
@@ -191,14 +210,22 @@ def message_of(body: bytes, *, text: bool) -> bytes:
     """
     if text:
         try:
-            body = b"".join(base64.b64decode(piece, validate=True) for piece in _PIECE.findall(body))
+            decoded = bytearray()
+            for number, piece in enumerate(_PIECE.finditer(body)):
+                if number == MOST_PIECES:
+                    raise InvalidArgument(f"the body has more than {MOST_PIECES} pieces of base64")
+                decoded += base64.b64decode(piece[0], validate=True)
+            body = bytes(decoded)
         except binascii.Error as error:
             raise InvalidArgument(f"the body is no base64: {error}") from None
-    found = list(frames(body))
     # A client may send trailers too; they say nothing that is of use here.
+    found = list(islice(frames(body), MOST_FRAMES + 1))
     data = [(flag, payload) for flag, payload in found if not flag & TRAILERS]
-    if len(data) != 1:
-        raise InvalidArgument(f"a request is one grpc-web frame of data, and this has {len(data)}")
+    if len(data) != 1 or len(found) > MOST_FRAMES:
+        raise InvalidArgument(
+            f"a request is one grpc-web frame of data, maybe with one of trailers; this has {len(data)} of data among "
+            f"its first {len(found)}"
+        )
     ((flag, payload),) = data
     if flag == COMPRESSED:
         raise Unimplemented("compressed grpc-web frames are not understood: send them as they are")
