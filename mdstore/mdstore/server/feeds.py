@@ -10,12 +10,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from mdstore.errors import MetadataError, Unavailable
+from mdstore.errors import MetadataError, ResourceExhausted, Unavailable
 from mdstore.store.store import Store
 from mdstore.wire import changes
 
 POLL_S: Final = 0.05
 """How long a commit of another process on the same database stays unseen."""
+SNAPSHOTS: Final = 8
+"""Read at the same time: each keeps a connection to the database as long as its reader likes, and there are few."""
+SNAPSHOT_HINT_MS: Final = 1000
 
 
 class Feeds:
@@ -31,6 +34,7 @@ class Feeds:
         self._stopping = False
         self._watcher: asyncio.Task[None] | None = None
         self._stop_listening = store.on_commit(self._committed)
+        self._snapshots = 0
         self.followers = 0
         """How many follow now."""
 
@@ -107,8 +111,12 @@ class Feeds:
         """Everything at one position, in pages.
 
         Raises:
+            ResourceExhausted: as many as may be are read already.
             Unavailable: the server is stopping.
         """
+        if self._snapshots >= SNAPSHOTS:
+            raise ResourceExhausted(f"{SNAPSHOTS} snapshots are being read already").retry_after(SNAPSHOT_HINT_MS)
+        self._snapshots += 1
         pages: Any = self._store.snapshot(request.at_seq)
         # One thread for the whole stream: its connection and its moment belong together.
         with ThreadPoolExecutor(1, "mdstore-snapshot") as thread:
@@ -118,4 +126,7 @@ class Feeds:
                         raise Unavailable("the server is stopping").retry_after(1000)
                     yield page
             finally:
-                await asyncio.shield(self._loop.run_in_executor(thread, pages.close))
+                try:
+                    await asyncio.shield(self._loop.run_in_executor(thread, pages.close))
+                finally:
+                    self._snapshots -= 1
