@@ -19,8 +19,10 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from mdstore.server.serving import Plan
 from mdstore.store.store import Store
 from mdstore.wire import service
+from tests.ports import free_port
 from tests.server.process import Process, started
 from tests.server.served import running
+from tests.server.test_limits import put_type
 from tests.server.web import SERVICE, call
 
 GET_TYPE = service.GetContextTypeRequest(type_name="none")
@@ -167,3 +169,27 @@ def test_traces_that_cannot_be_sent_end_the_start_in_one_line(endpoint: str, sai
     assert found.returncode == 2
     assert said in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mdstore", "serve", "--database", f"sqlite:///{tmp_path}/m.db", "--grpc-port", str(port),
+    ]  # fmt: skip
+    environment = os.environ | {"MDSTORE_ACCESS_LOG": "1", "MDSTORE_LOG_FORMAT": "json"}
+    with (
+        Path("/dev/full").open("wb") as full,
+        subprocess.Popen(command, stderr=full, env=environment) as process,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        try:
+            put = channel.unary_unary(f"{SERVICE}PutContextType")
+            assert put(put_type("t"), timeout=60, wait_for_ready=True)
+            get = channel.unary_unary(f"{SERVICE}GetContextType")
+            with pytest.raises(grpc.RpcError) as caught:
+                get(GET_TYPE.SerializeToString(), timeout=10)
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+            assert put(put_type("u"), timeout=10)
+            assert process.poll() is None
+        finally:
+            process.terminate()

@@ -1,7 +1,9 @@
 """The original server's flags, configuration file and environment, as deployments have them."""
 
 import os
+import signal
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +16,10 @@ from mdstore.errors import InvalidArgument, MetadataError, Unavailable, Unimplem
 from mdstore.server import gflags
 from mdstore.server.original import start
 from mdstore.wire import mlmd, service
+from tests.ports import free_port
 from tests.server.process import started
 from tests.server.served import Server
+from tests.up.processes import until
 
 SERVER = [sys.executable, "-c", "from mdstore.cli.original import main; main()"]
 
@@ -283,3 +287,20 @@ def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, arguments: list[s
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert last.startswith("mdstore: ")
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.namespaces
+def test_the_first_process_of_a_container_ends_while_it_waits_for_its_database(tmp_path: Path) -> None:
+    """Linux does not end such a process by a signal that it does not handle."""
+    flags = {"host": "127.0.0.1", "port": free_port(), "database": "m"}
+    arguments = [f"--mysql_config_{name}={value}" for name, value in flags.items()]
+    as_first = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    log = tmp_path / "log"
+    with log.open("wb") as stderr, subprocess.Popen([*as_first, *SERVER, *arguments], stderr=stderr) as process:
+        try:
+            until("it waits", lambda: b'"cannot_open"' in log.read_bytes(), seconds=60)
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGTERM)
+            assert process.wait(5) == 128 + signal.SIGTERM
+        finally:
+            process.kill()

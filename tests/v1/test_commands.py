@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 import mdstore
 from mdstore.cli.app import application
-from mdstore.cli.exits import CannotStart
+from mdstore.cli.exits import CannotStart, explain
 from mdstore.client.client import Client
 from mdstore.errors import FailedPrecondition, InvalidArgument, NotFound
 from mdstore.store.store import Store
@@ -146,3 +146,21 @@ def test_a_history_is_of_one_node(url: str) -> None:
     assert isinstance(run("log", "history", "--store", url, "--artifact", "1", "--context", "1").exception, CannotStart)
     with mdstore.connect(url) as client, pytest.raises(InvalidArgument):
         client.history(nodes.HistoryRequest(id=1))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["delete", "--artifact", "9" * 30],
+        ["hold", "add", "--context", str(2**63)],
+        ["log", "history", "--artifact", "9" * 30],
+        ["log", "history", "--artifact", str(-(2**64))],
+        ["log", "show", "--from", "9" * 30],
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_is_no_id_is_refused_in_a_line(local: Client, url: str, command: list[str]) -> None:
+    result = run(*command, "--store", url)
+    assert result.exit_code != 0
+    assert result.exception is not None
+    assert isinstance(result.exception, SystemExit) or explain(result.exception), repr(result.exception)

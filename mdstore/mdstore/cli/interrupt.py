@@ -11,10 +11,16 @@ import signal
 
 EXIT_CODE = 130
 """What shells call the end by Ctrl-C: 128 and SIGINT's number."""
+TERMINATED = 143
+"""The same for SIGTERM."""
 
 
 def _leave(_number: int, _frame: object) -> None:
     os._exit(EXIT_CODE)
+
+
+def _leave_terminated(_number: int, _frame: object) -> None:
+    os._exit(TERMINATED)
 
 
 def leaving_at_once() -> None:
@@ -22,9 +28,13 @@ def leaving_at_once() -> None:
 
     Only where it was a KeyboardInterrupt: a signal that is ignored stays so, which is how nohup and a shell's `&`
     protect what they start.
+
+    So does SIGTERM where it would not: Linux spares the first process of a container what that does not handle.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _leave_terminated)
 
 
 def unwinding() -> None:

@@ -56,7 +56,7 @@ def verify(database: Database) -> None:
 @app.command()
 def show(
     store: named.StoreUrl,
-    from_seq: Annotated[int, typer.Option("--from", help="The first position to show.")] = 1,
+    from_seq: Annotated[int, typer.Option("--from", min=0, max=named.LARGEST, help="The first position to show.")] = 1,
     limit: Annotated[int, typer.Option(help="At most so many commits; 0 for all.")] = 20,
     *,
     full: Annotated[bool, typer.Option("--full", help="Also what each commit changed, as JSON, a line each.")] = False,
@@ -75,9 +75,13 @@ def show(
 @app.command()
 def history(
     store: named.StoreUrl,
-    artifact: Annotated[int | None, typer.Option(metavar="ID", help="An artifact's id.")] = None,
-    execution: Annotated[int | None, typer.Option(metavar="ID", help="An execution's id.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="ID", help="A context's id.")] = None,
+    artifact: Annotated[
+        int | None, typer.Option(metavar="ID", min=0, max=named.LARGEST, help="An artifact's id.")
+    ] = None,
+    execution: Annotated[
+        int | None, typer.Option(metavar="ID", min=0, max=named.LARGEST, help="An execution's id.")
+    ] = None,
+    context: Annotated[int | None, typer.Option(metavar="ID", min=0, max=named.LARGEST, help="A context's id.")] = None,
     *,
     as_json: Annotated[
         bool, typer.Option("--json", help="What it was after each commit, as JSON, a line each.")
@@ -114,7 +118,9 @@ def compact(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Commits older than this (UTC), but for what they led to."
         ),
     ] = None,
-    up_to: Annotated[int | None, typer.Option(help="Or: all commits up to this position.")] = None,
+    up_to: Annotated[
+        int | None, typer.Option(min=0, max=named.LARGEST, help="Or: all commits up to this position.")
+    ] = None,
 ) -> None:
     """Replace old commits by what the store held after them. Servers may go on working meanwhile."""
     # Here and not above: help should not wait for SQLAlchemy.

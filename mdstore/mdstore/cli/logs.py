@@ -7,8 +7,9 @@ configuration of its own (uvicorn: `log_config=None`) should be told not to.
 
 import logging
 import sys
+from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +51,21 @@ _CHATTY: Final = ("httpx", "httpcore", "urllib3", "kubernetes", "asyncio")
 """Libraries whose every request is an info event."""
 
 
+class _Unfailing:
+    """A stream that drops what it cannot write: a full disk, or a reader who is gone, must stop nothing but the log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(settings: LogSettings) -> None:
     """Write structlog's events and those of `logging` to stderr, as the settings say."""
     level = logging.getLevelNamesMapping()[settings.log_level.name]
@@ -82,7 +98,7 @@ def configure(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -28,6 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="The store's answer as JSON
 HELD_KINDS: Final = ("execution", "artifact", "context")
 """By MLMD's number of the kind, as a hold says it."""
 
+LARGEST: Final = 2**63 - 1
+"""Of ids and positions."""
+
 
 def refs(
     what: str, artifacts: Sequence[str] | None, executions: Sequence[str] | None, contexts: Sequence[str] | None
@@ -35,16 +38,22 @@ def refs(
     """The nodes that options name: a number is an id, everything else an external id.
 
     Raises:
-        CannotStart: they name none; `what` is the verb of the command.
+        CannotStart: they name none, where `what` is the verb of the command, or a number is no id.
     """
     found = [
-        nodes.NodeRef(kind=kind, id=int(given)) if given.isdecimal() else nodes.NodeRef(kind=kind, external_id=given)
+        nodes.NodeRef(kind=kind, id=_id(given)) if given.isdecimal() else nodes.NodeRef(kind=kind, external_id=given)
         for kind, named in ((nodes.ARTIFACT, artifacts), (nodes.EXECUTION, executions), (nodes.CONTEXT, contexts))
         for given in named or ()
     ]
     if not found:
         raise CannotStart(f"{what} what? Name nodes with --artifact ID, --execution ID or --context ID")
     return found
+
+
+def _id(given: str) -> int:
+    if len(given) > 30 or int(given) > LARGEST:
+        raise CannotStart(f"{given} is no id: the largest is {LARGEST}")
+    return int(given)
 
 
 def user() -> str:
