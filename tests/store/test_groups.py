@@ -2,6 +2,8 @@
 
 import random
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +18,7 @@ from mdstore.store.requests import Call
 from mdstore.store.transaction import Transaction
 from mdstore.wire import mlmd, nodes, service
 from tests.contents import contents
-from tests.store.log import of_log, of_tables
+from tests.store.log import followed, of_log, of_tables
 from tests.store.writing import KINDS, Nodes, event, get_one, put, put_type, value
 
 Sent = tuple[str, Any]
@@ -308,3 +310,47 @@ def test_a_group_does_what_its_requests_do_one_by_one(each: Client, seed: int) -
         assert len({*answers[0]} & {AlreadyExists, NotFound, InvalidArgument}) == 3
         assert contents(each) == contents(alone)
         assert of_log(each) == of_tables(each)
+
+
+def test_what_a_group_writes_is_commits_of_some_size(each: Client) -> None:
+    """A database takes no row of any size, nor a follower any message."""
+    base = Nodes(each)
+    texts = {f"p{n}": f"{n}".ljust(2000, "x") for n in range(120)}
+    head = followed(each)[-1].seq
+    requests = [sent("PutArtifacts", artifacts=[base.new("artifact", name=f"n{n}", custom=texts)]) for n in range(12)]
+    together(each, requests)
+    sizes = [commit.changes.ByteSize() for commit in followed(each, head + 1)]
+    assert 1 < len(sizes) < 12
+    assert sum(sizes) > 12 * 240_000
+    assert max(sizes) < 1_048_576 + 300_000
+    assert of_log(each) == of_tables(each)
+
+
+def test_what_is_held_again_in_a_group_is_held_as_the_log_has_it(each: Client) -> None:
+    base = Nodes(each)
+    named = [nodes.NodeRef(kind=nodes.ARTIFACT, id=base.artifacts[0])]
+    hold = ("/mdstore.v1.Nodes/HoldNodes", nodes.HoldNodesRequest(nodes=named))
+    release = ("/mdstore.v1.Nodes/ReleaseNodes", nodes.ReleaseNodesRequest(nodes=named))
+    for steps, is_held in (([hold, release], False), ([hold, release, hold], True), ([release, hold, release], False)):
+        together(each, steps)
+        held: set[tuple[int, str]] = set()
+        for commit in followed(each):
+            held |= {(found.id, found.name) for found in commit.changes.holds}
+            held -= {(found.id, found.name) for found in commit.changes.releases}
+        assert bool(held) is is_held
+        assert bool(each.list_holds(nodes.ListHoldsRequest()).holds) is is_held
+
+
+def test_a_write_that_is_done_keeps_no_memory(local: Client) -> None:
+    class Request:
+        """Large, perhaps."""
+
+    committer = local._store._committer  # type: ignore[attr-defined]  # of a client in this process
+    request = Request()
+    kept = weakref.ref(request)
+    committer.submit(lambda *_: None, request).result(30)
+    del request
+    until = time.monotonic() + 30
+    while kept() is not None and time.monotonic() < until:
+        time.sleep(0.001)
+    assert kept() is None
