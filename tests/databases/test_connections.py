@@ -1,6 +1,8 @@
 """Ways to a database that docs/databases.md names: TLS, with certificates on either side, and sockets."""
 
+import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +128,16 @@ def test_a_server_reads_through_tls(secure: tuple[str, Server, Files]) -> None:
         (execution,) = put(client, "execution", node("execution", type_id=put_type(client, "execution")))
         for _ in range(3):
             assert get_one(client, "execution", execution).id == execution
+
+
+def test_a_server_that_vanishes_is_noticed_within_a_minute(server: Server, database: str) -> None:
+    with open_database(server.url(database)) as opened, opened.connection() as connection:
+        descriptor = connection._sock.fileno() if opened.dialect.name == "mysql" else connection.fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle, between, times, unanswered_ms = (
+                found.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            )
+    assert idle + between * times <= 60
+    assert unanswered_ms <= 60_000

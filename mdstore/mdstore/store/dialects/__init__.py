@@ -24,6 +24,8 @@ MOST_MORE: Final = 24
 """Connections to a server that there may be beside these while they are used."""
 CONNECT_S: Final = 10
 """How long connecting may take."""
+VANISHED_S: Final = 60
+"""A server whose machine says nothing for so long, be it only that it has got something, is gone."""
 RETRY_MS: Final = 1000
 """After so long a caller may ask again, when the database was not there."""
 

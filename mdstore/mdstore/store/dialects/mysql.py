@@ -9,6 +9,7 @@ same is done here, unless the URL says `?charset=utf8mb4`: then texts are what t
 """
 
 import codecs
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -31,7 +32,7 @@ from mdstore.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, VANISHED_S, Dialect, Row, Running, taken
 from mdstore.store.dialects.filters_mysql import MySQLFilters
 from mdstore.store.dialects.mysql_rows import Connection as RowsConnection
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
@@ -60,6 +61,14 @@ codecs.register(
         else None
     )
 )
+
+_VANISHED: Final = {
+    "TCP_KEEPIDLE": VANISHED_S // 2,
+    "TCP_KEEPINTVL": VANISHED_S // 6,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": VANISHED_S * 1000,
+}
+"""Options of a socket for `VANISHED_S`, where the system has them."""
 
 _BEGIN_READ: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
@@ -313,6 +322,10 @@ def _connect(_dialect: object, _record: object, arguments: Sequence[Any], named:
 def _set_up(connection: Any, _record: object) -> None:
     # What the server, or the library, thinks of as latin1 is UTF-8 all the same.
     connection.encoding = _LENIENT
+    if connection._sock.family != socket.AF_UNIX:
+        for name, number in _VANISHED.items():
+            if hasattr(socket, name):
+                connection._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # What the statements mean must not depend on how a server is set up.

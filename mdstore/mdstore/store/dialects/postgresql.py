@@ -27,7 +27,7 @@ from mdstore.errors import (
     Unavailable,
 )
 from mdstore.store import tables
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, Dialect, Row, Running, taken
+from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, VANISHED_S, Dialect, Row, Running, taken
 from mdstore.store.dialects.filters_postgresql import PostgreSQLFilters
 from mdstore.store.dialects.postgresql_pipeline import one_message
 from mdstore.store.lower_case import LowerCase
@@ -52,6 +52,13 @@ _NEXT_IDS: Final = " UNION ALL ".join(
     f"SELECT {place}, nextval(numbers) FROM ({sequence}) AS found, generate_series(1, %s)"  # noqa: S608 (names)
     for place, sequence in enumerate(_SEQUENCES.values())
 )
+_VANISHED: Final = {
+    "keepalives_idle": VANISHED_S // 2,
+    "keepalives_interval": VANISHED_S // 6,
+    "keepalives_count": 3,
+    "tcp_user_timeout": VANISHED_S * 1000,
+}
+"""libpq's parameters for `VANISHED_S`."""
 _TABLES: Final = {table.name.lower(): table for table in (*tables.MLMD_TABLES, *tables.OUR_TABLES)}
 
 
@@ -68,7 +75,12 @@ class PostgreSQL(Dialect):
         """The engine of the database that the URL names."""
         engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
-            connect_args={"autocommit": True, "connect_timeout": CONNECT_S, "application_name": "mdstore"},
+            connect_args={
+                "autocommit": True,
+                "connect_timeout": CONNECT_S,
+                "application_name": "mdstore",
+                **{name: value for name, value in _VANISHED.items() if name not in url.query},
+            },
             pool_size=POOL_SIZE,
             max_overflow=MOST_MORE,
             pool_reset_on_return=None,
