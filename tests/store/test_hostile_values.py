@@ -8,6 +8,7 @@ import pytest
 from mdstore.client.client import Client
 from mdstore.errors import InvalidArgument
 from mdstore.wire import mlmd, service
+from tests.databases.fixtures import ENGINES, EmptyStores
 from tests.store.writing import (
     KINDS,
     Nodes,
@@ -118,6 +119,20 @@ def test_sqlite_holds_integers_of_64_bits_and_infinity(on_sqlite: Client, right:
     type_id = put_type(on_sqlite, "execution")
     (node_id,) = put(on_sqlite, "execution", node("execution", type_id=type_id, custom={"x": right}))
     assert get_one(on_sqlite, "execution", node_id).custom_properties["x"] == value(right)
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+@pytest.mark.parametrize("wrong", [2**31, -(2**31) - 1, 2**63 - 1])
+def test_servers_refuse_integers_beyond_32_bits(empty_stores: EmptyStores, engine: str, wrong: int) -> None:
+    client = empty_stores.client(engine)
+    nodes = Nodes(client)
+    for do in (
+        lambda: put(client, "artifact", nodes.new("artifact", custom={"x": wrong})),
+        lambda: put(client, "artifact", nodes.new("artifact", id=nodes.artifacts[0], custom={"x": wrong})),
+        lambda: call(client, "PutEvents", events=[event(nodes.artifacts[0], nodes.executions[0], 3, wrong)]),
+    ):
+        with pytest.raises(InvalidArgument, match="32 bits"):
+            do()
 
 
 def test_names_of_every_plane_and_of_any_length(on_sqlite: Client, kind: str) -> None:
