@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mdstore
-from mdstore.errors import MetadataError
+from mdstore.errors import InvalidArgument, MetadataError
 from mdstore.store.database import open_database
 from mdstore.store.store import Store
 from tests.databases.fixtures import ENGINES
@@ -141,3 +141,13 @@ def test_a_server_that_vanishes_is_noticed_within_a_minute(server: Server, datab
             )
     assert idle + between * times <= 60
     assert unanswered_ms <= 60_000
+
+
+@pytest.mark.mariadb
+def test_a_charset_in_which_quotes_cannot_be_told_is_refused(mariadb: Server) -> None:
+    url = mariadb.url("charsets")
+    for charset in ("utf8mb4", "utf8mb3", "latin1"):
+        open_database(f"{url}?charset={charset}").close()
+    for charset in ("gbk", "sjis", "big5", "ucs2"):
+        with pytest.raises(InvalidArgument, match=f"charset={charset}"):
+            open_database(f"{url}?charset={charset}")

@@ -1,6 +1,7 @@
 """Rows are read off a MySQL server's messages as PyMySQL reads them, whatever is in them and however they end."""
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ import pytest
 from pymysql.constants import CLIENT, CR
 from sqlalchemy.engine import make_url
 
+from mdstore.store.database import open_database
 from mdstore.store.dialects import mysql_rows
 from tests.databases.servers import Server
 
@@ -132,3 +134,11 @@ def test_descriptions_are_not_remembered_without_end(mariadb: Server) -> None:
             cursor.execute(f"SELECT {', '.join(f'1 AS a{start + n}' for n in range(500))}")
             assert cursor.description[-1][0] == f"a{start + 499}"
     assert len(mysql_rows._descriptions) <= mysql_rows._REMEMBERED
+
+
+def test_rows_are_gone_when_who_read_them_lets_them_go(mariadb: Server) -> None:
+    with open_database(mariadb.url("rows_kept")) as opened, opened.connection() as connection:
+        found = opened.dialect.fetch(connection.cursor(), "SELECT REPEAT('x', 10) FROM seq_1_to_1000", ())
+        assert len(found) == 1000
+        # This one, and the argument.
+        assert sys.getrefcount(found) == 2

@@ -70,6 +70,10 @@ _VANISHED: Final = {
 }
 """Options of a socket for `VANISHED_S`, where the system has them."""
 
+# What is sent is UTF-8. Where the server reads it as characters that may end with the byte of a backslash, as in GBK,
+# escaping a quote would not keep it inside of its text.
+_CHARSETS: Final = ("latin1", "utf8mb4", "utf8mb3", "utf8")
+
 _BEGIN_READ: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _LOCK_HEAD: Final = "SELECT seq, hash, store_id FROM mdstore_head FOR UPDATE"
 
@@ -103,6 +107,8 @@ class MySQL(Dialect):
         """The engine of the database that the URL names; latin1 unless it says otherwise."""
         if "charset" not in url.query:
             url = url.update_query_dict({"charset": "latin1"})
+        elif url.query["charset"] not in _CHARSETS:
+            raise InvalidArgument(f"charset={url.query['charset']} cannot be used: write {' or '.join(_CHARSETS)}")
         engine = create_engine(
             url.set(drivername="mysql+pymysql"),
             connect_args={
@@ -240,6 +246,8 @@ class MySQL(Dialect):
             raise InvalidArgument(f"a question of {size} bytes is too long for the database, see max_allowed_packet")
         cursor.execute(asked)
         rows: Sequence[Row] = cursor.fetchall()
+        # The connection would keep them until it is used again.
+        cursor.connection._result.rows = None
         return rows
 
     def fetch_all(self, cursor: Any, texts: Sequence[tuple[str, Sequence[Any]]]) -> list[Sequence[Row]]:
