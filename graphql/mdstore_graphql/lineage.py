@@ -161,7 +161,12 @@ class LineagePaths:
         """The API's view of paths."""
         nodes = await load_nodes(info, [node for path in found.paths for node in path])
         return cls(
-            paths=[LineagePath(nodes=[nodes[node] for node in path if node in nodes]) for path in found.paths],
+            # A node that was deleted since, and which the graph still has, leads nowhere.
+            paths=[
+                LineagePath(nodes=[nodes[node] for node in path])
+                for path in found.paths
+                if all(node in nodes for node in path)
+            ],
             truncated=bool(found.cuts),
             cut_by=[cut for cut in Cut if cut in found.cuts],
             position=Position(found.position),

@@ -1,5 +1,6 @@
 """Lineage: walks, runs, paths; limits that are said; the graph behind the store, or not there."""
 
+import base64
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import mdstore
 from mdstore.store.reader import Reader
+from mdstore.wire import nodes
 from mdstore_graphql.settings import GraphQLSettings
 from mdstore_lineage.opening import open_graph
 from tests.graphql import world
@@ -212,3 +214,18 @@ def test_a_graph_that_cannot_be_opened_is_an_error_of_lineage_alone(tmp_path: Pa
         assert answer["data"]["artifact"] is None
         found = post('{ artifact(uri: "s3://models/churn/model.csv") { producer { name } } }')
         assert found == {"data": {"artifact": {"producer": {"name": "fit"}}}}
+
+
+def test_a_path_through_what_was_deleted_meanwhile_is_none(tmp_path: Path) -> None:
+    """The graph is behind the store: with the node left out, its neighbours would look like each other's."""
+    database, graph_url = world.make(tmp_path)
+    query = """query ($from: ID!, $to: ID!) { paths(from: $from, to: $to) { paths { nodes { name } } position } }"""
+    with serving(Reader.open(database), graph_url) as post, mdstore.connect(database) as client:
+        found = post("{ artifacts(first: 100) { nodes { id name } } }")["data"]["artifacts"]["nodes"]
+        ends = {node["name"]: node["id"] for node in found}
+        asked = {"from": ends["raw"], "to": ends["model"]}
+        (path,) = post(query, asked)["data"]["paths"]["paths"]
+        assert "train" in [node["name"] for node in path["nodes"]]
+        train = int(base64.b64decode(ends["train"]).decode().partition(":")[2])
+        client.delete_nodes(nodes.DeleteNodesRequest(nodes=[{"kind": nodes.ARTIFACT, "id": train}]))
+        assert post(query, asked)["data"]["paths"]["paths"] == []
