@@ -163,14 +163,15 @@ def test_what_is_written_meanwhile_by_us_and_by_others_is_in_the_log_at_the_end(
         executions = [node.id for node in all_of(client, "execution") if node.name.startswith("old")]
         contexts = [node.id for node in all_of(client, "context") if node.name.startswith("old")]
         dice = random.Random(2)
+        new: list[int] = []
         for step in range(100):
             if store.bootstrap_step().is_done:
                 break
-            (new,) = put(client, "artifact", node("artifact", type_id=type_id, name=f"new{step}"))
+            new += put(client, "artifact", node("artifact", type_id=type_id, name=f"new{step}"))
             changed = get_one(client, "artifact", dice.choice(old))
             changed.custom_properties["step"].int_value = step
             put(client, "artifact", changed)
-            call(client, "PutEvents", events=[event(new, dice.choice(executions), mlmd.Event.INPUT)])
+            call(client, "PutEvents", events=[event(new[-1], dice.choice(executions), mlmd.Event.INPUT)])
             call(client, "PutEvents", events=[event(dice.choice(old), dice.choice(executions), mlmd.Event.INPUT, "x")])
             attributions = [{"artifact_id": dice.choice(old), "context_id": dice.choice(contexts)}]
             call(client, "PutAttributionsAndAssociations", attributions=attributions)
@@ -182,6 +183,9 @@ def test_what_is_written_meanwhile_by_us_and_by_others_is_in_the_log_at_the_end(
         else:
             raise AssertionError("it never ended")
         assert step > 5
+        for made in new:
+            (entry, *later) = client.history(nodes.HistoryRequest(kind=nodes.ARTIFACT, id=made)).entries
+            assert (entry.created, [entry.origin for entry in later if entry.created]) == (True, [])
         store.reconcile()
         assert once(of_log(client)) == once(of_tables(client))
     assert_whole(url)

@@ -111,8 +111,24 @@ class Bootstrap:
         page = changes.Changes()
         while not page.ListFields() and self._pages.place != END:
             page = self._pages.next(tx)
+        _keep_created_once(tx, page)
         # A page becomes a commit after this: only a later step knows that the last one's is there.
         after = State(self._pages.place, None if page.ListFields() else change_log.head(tx).seq)
         tx.changes = page
         _note(tx, after)
         return after
+
+
+def _keep_created_once(tx: Transaction, page: changes.Changes) -> None:
+    """What was created since the beginning came with the commit that says so, and not with a page."""
+    for kind in KINDS:
+        name = f"created_{kind.label}_ids"
+        ids = getattr(page, name)
+        if not ids:
+            continue
+        earlier = change_log.commits_at(tx, change_log.changes_of(tx, kind.type_kind, ids))
+        known = {node_id for commit in earlier for node_id in getattr(changes.Changes.FromString(commit.changes), name)}
+        if not known.isdisjoint(ids):
+            kept = [node_id for node_id in ids if node_id not in known]
+            del ids[:]
+            ids.extend(kept)
