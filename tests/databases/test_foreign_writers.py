@@ -13,7 +13,7 @@ import mdstore
 from mdstore.client.client import Client
 from mdstore.errors import Aborted, FailedPrecondition, MetadataError
 from mdstore.store.dialects import mysql, postgresql
-from mdstore.wire import mlmd, service
+from mdstore.wire import mlmd, nodes, service
 from tests.databases.servers import PostgreSQLServer, Server
 from tests.databases.test_reliability import check_log
 from tests.store.writing import get, put, put_type
@@ -201,3 +201,24 @@ def test_a_lock_that_somebody_else_keeps_is_aborted_in_time_and_others_go_on(
         other.rollback()
         assert put(client, "artifact", updated(artifact, note="ours")) == [artifact.id]
     check_log(server.url(database))
+
+
+@pytest.mark.parametrize("by", ["last_update_time", "seq"])
+def test_a_write_that_expects_something_sees_what_somebody_else_commits_meanwhile(
+    server: Server, client: Client, other: Any, artifact: mlmd.Artifact, by: str
+) -> None:
+    run(
+        other, f"UPDATE Artifact SET uri = 'theirs', last_update_time_since_epoch = {LATER_MS} WHERE id = {artifact.id}"
+    )
+    (entry,) = client.history(nodes.HistoryRequest(kind=nodes.ARTIFACT, id=artifact.id)).entries
+    expected = {"last_update_time": artifact.last_update_time_since_epoch, "seq": entry.seq}
+    request = nodes.WriteRequest(
+        artifacts=[updated(artifact, note="ours")],
+        expected=[{"node": {"kind": nodes.ARTIFACT, "id": artifact.id}, by: expected[by]}],
+    )
+
+    outcome = once_it_waits(server, lambda: client.write(request), other.commit)
+
+    assert isinstance(outcome.exception(), FailedPrecondition)
+    (found,) = get(client, "artifact", [artifact.id])
+    assert (found.uri, len(found.custom_properties)) == ("theirs", 0)

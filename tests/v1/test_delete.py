@@ -143,6 +143,10 @@ def test_a_filter_names_many(client: Client, chain: Chain) -> None:
     [
         nodes.DeleteNodesRequest(),
         nodes.DeleteNodesRequest(kind=nodes.ARTIFACT, filter=nodes.NodeFilter()),
+        nodes.DeleteNodesRequest(kind=nodes.ARTIFACT, filter=nodes.NodeFilter(in_children_too=True)),
+        nodes.DeleteNodesRequest(
+            kind=nodes.ARTIFACT, filter=nodes.NodeFilter(custom_property_ranges={"x": nodes.TextRange()})
+        ),
         nodes.DeleteNodesRequest(filter=nodes.NodeFilter(names=["x"])),
         nodes.DeleteNodesRequest(kind=nodes.CONTEXT, filter=nodes.NodeFilter(states=[1])),
         nodes.DeleteNodesRequest(nodes=[{"id": 1}]),

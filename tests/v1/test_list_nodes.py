@@ -1,5 +1,6 @@
 """Lists of nodes by filter, in any order, page by page."""
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,3 +135,32 @@ def test_texts_with_colons_and_any_plane_make_good_cursors(client: Client) -> No
         for execution in page.executions
     ]
     assert sorted(found) == sorted(names)
+
+
+def cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode("ascii").rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cursor": cursor(f"id+:{10**30}:0")},
+        {"cursor": cursor(f"created+:1:{2**63}"), "order": nodes.BY_CREATE_TIME},
+        {"cursor": cursor(f"id+:{'9' * 5000}:0")},
+        {"filter": {"names": [f"n{n}" for n in range(70_000)]}},
+        {"filter": {"name_contains": "x" * 100_000}},
+    ],
+)
+def test_what_no_database_can_look_for_is_an_invalid_argument(
+    client: Client, ours: Nodes, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidArgument):
+        client.list_nodes(nodes.ListNodesRequest(kind=nodes.ARTIFACT, **fields))
+
+
+def test_a_filter_of_many_values_finds_what_has_one_of_them(client: Client, ours: Nodes) -> None:
+    wanted = [f"s3://{n}" for n in range(9_999)]
+    found = ids(client, filter={"uris": [*wanted, "s3://1/1"]})
+    assert len(found) == 1
+    contains = {"name_contains": "\U0001d518" * 10_000}
+    assert client.list_nodes(nodes.ListNodesRequest(kind=nodes.ARTIFACT, filter=contains)).artifacts == []

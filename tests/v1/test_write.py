@@ -9,8 +9,9 @@ import pytest
 from mdstore.client.client import Client
 from mdstore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from mdstore.store.store import Store
-from mdstore.wire import mlmd, nodes
+from mdstore.wire import ingestion, mlmd, nodes
 from tests.store.log import followed
+from tests.store.test_groups import together
 from tests.store.writing import KINDS, Nodes, get_one, node, value
 
 NUMBER = {"artifact": nodes.ARTIFACT, "execution": nodes.EXECUTION, "context": nodes.CONTEXT}
@@ -191,3 +192,36 @@ def _context_type() -> tuple[str, Any]:
     from mdstore.wire import service
 
     return "/ml_metadata.MetadataStoreService/PutContextType", service.PutContextTypeRequest(context_type={"name": "T"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"actor": "ä" * 128}, "the actor has 256 bytes"),
+        ({"origin": "o" * 256}, "the origin has 256 bytes"),
+        ({"actor": "a\0b"}, "the actor holds a NUL"),
+        ({"origin": "bootstrap"}, "'bootstrap' is the change log's own"),
+        ({"origin": "external"}, "'external' is the change log's own"),
+        ({"origin": "compaction"}, "'compaction' is the change log's own"),
+    ],
+)
+def test_who_writes_is_said_so_that_the_log_can_hold_it(each: Client, fields: dict[str, str], says: str) -> None:
+    """What the log cannot hold is refused, and takes no neighbour along."""
+    ours = Nodes(each)
+    good = nodes.WriteRequest(**changed("artifact", ours.artifacts[0], 1), actor="ä" * 127, origin="o" * 255)
+    bad = nodes.WriteRequest(**changed("artifact", ours.artifacts[1], 1), **fields)
+    ingested = ingestion.IngestRequest(contexts=[{"key": {"type": "T", "name": "new"}}], **fields)
+    outcomes = together(
+        each,
+        [
+            ("/mdstore.v1.Nodes/Write", good),
+            ("/mdstore.v1.Nodes/Write", bad),
+            ("/mdstore.v1.Ingestion/Ingest", ingested),
+        ],
+    )
+    assert list(outcomes[0].artifact_ids) == [ours.artifacts[0]], outcomes
+    for outcome in outcomes[1:]:
+        assert isinstance(outcome, InvalidArgument)
+        assert says in str(outcome)
+    newest = followed(each)[-1]
+    assert (newest.actor, newest.origin) == ("ä" * 127, "o" * 255)

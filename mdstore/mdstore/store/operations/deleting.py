@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Table, delete, or_, select
 
 from mdstore.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
-from mdstore.store import tables
+from mdstore.store import change_log, tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, Kind
 from mdstore.store.known import Known
 from mdstore.store.operations import filtering, holding, listing, references
@@ -56,9 +56,8 @@ def delete_nodes(tx: Transaction, request: nodes.DeleteNodesRequest) -> nodes.De
         FailedPrecondition: a node is held, or something was made from what goes and that is not wanted.
         ResourceExhausted: more nodes than one request may delete.
     """
-    tx.origin, tx.actor = "delete", request.actor
-    for text in (request.actor, request.reason):
-        check_text("a text of the request", text)
+    change_log.sign(tx, "delete", request.actor)
+    check_text("the reason", request.reason)
     gone = _Gone(ids=_asked(tx, request))
     _find_links(tx, gone)
     impact = _impact(tx, gone)
@@ -91,9 +90,10 @@ def _asked(tx: Transaction, request: nodes.DeleteNodesRequest) -> dict[Kind, lis
         found[references.kind_of(ref.kind)].add(node_id)
     if request.HasField("filter"):
         kind = references.kind_of(request.kind)
-        if not request.filter.ListFields():
+        where = listing.filter_of(kind, request.filter)
+        if not filtering.restricts(kind, where):
             raise InvalidArgument("a filter without any condition leaves all nodes: name what is to be deleted")
-        found[kind].update(filtering.ids(tx, kind, listing.filter_of(kind, request.filter), AT_ONCE + 1))
+        found[kind].update(filtering.ids(tx, kind, where, AT_ONCE + 1))
     elif not request.nodes:
         raise InvalidArgument("the request names no nodes and has no filter")
     if sum(map(len, found.values())) > AT_ONCE:

@@ -24,6 +24,11 @@ from mdstore.vocabulary import Property
 
 _MEMBERS: Final = {ARTIFACT: tables.ATTRIBUTION, EXECUTION: tables.ASSOCIATION}
 
+MOST_VALUES: Final = 10_000
+"""In all lists of a filter: each is a parameter, once or twice, and SQLite takes 32,766."""
+MOST_CHARACTERS: Final = 10_000
+"""Of a part of a name: SQLite's patterns have 50,000 bytes at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -47,7 +52,19 @@ def _has_property(kind: Kind, name: str, *conditions: ColumnElement[bool]) -> Co
     )
 
 
+def _check_size(where: NodeFilter) -> None:
+    lists = (where.types, where.names, where.called, where.states, where.uris, where.in_contexts)
+    given = sum(map(len, (*lists, *where.custom_properties.values())))
+    if given > MOST_VALUES:
+        raise InvalidArgument(f"the filter names {given} values, more than {MOST_VALUES}: ask in several requests")
+    if where.name_contains and len(where.name_contains) > MOST_CHARACTERS:
+        raise InvalidArgument(
+            f"the part of a name has {len(where.name_contains)} characters, more than {MOST_CHARACTERS}"
+        )
+
+
 def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
+    _check_size(where)
     table = kind.table.c
     values = kind.property_table.c.string_value
     found: list[ColumnElement[bool]] = []
@@ -105,6 +122,11 @@ def _conditions(kind: Kind, where: NodeFilter) -> list[ColumnElement[bool]]:
     if where.created_before_ms is not None:
         found.append(table.create_time_since_epoch < where.created_before_ms)
     return found
+
+
+def restricts(kind: Kind, where: NodeFilter) -> bool:
+    """Whether a filter has any condition; raises InvalidArgument for what nodes of this kind do not have."""
+    return bool(_conditions(kind, where))
 
 
 def _membership(kind: Kind) -> tuple[Any, Any, Any]:
@@ -230,12 +252,20 @@ def _position(order: Order, text: str) -> tuple[int | str, int]:
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         mark, node_id, at = data.split(":", 2)
-        position = at if order.by in _TEXTS else int(at), int(node_id)
+        position = at if order.by in _TEXTS else _integer(at), _integer(node_id)
     except (binascii.Error, ValueError) as error:
         raise InvalidArgument(f"{text!r} is no cursor of this list") from error
     if mark != _mark(order):
         raise InvalidArgument(f"the cursor {text!r} belongs to a list in another order")
     return position
+
+
+def _integer(text: str) -> int:
+    """A number of 64 bits; raises ValueError for any other text."""
+    number = int(text) if len(text) < 21 else 2**63
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(text)
+    return number
 
 
 _TEXTS: Final = (OrderBy.EXTERNAL_ID, OrderBy.URI)

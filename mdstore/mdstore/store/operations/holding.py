@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from mdstore.errors import InvalidArgument
+from mdstore.store import change_log
 from mdstore.store.kinds import Kind
 from mdstore.store.operations import references
 from mdstore.store.properties import check_text
@@ -61,10 +62,9 @@ def _name(given: str) -> str:
 
 def hold(tx: Transaction, request: nodes.HoldNodesRequest) -> nodes.HoldNodesResponse:
     """`HoldNodes`: all nodes, or none when one is not there."""
-    tx.origin, tx.actor = "hold", request.actor
+    change_log.sign(tx, "hold", request.actor)
     name = _name(request.name)
-    for text in (request.actor, request.reason):
-        check_text("a text of the request", text)
+    check_text("the reason", request.reason)
     new: list[changes.Hold] = []
     for kind, ids in _by_kind(tx, request.nodes).items():
         there = {found.id for found in of(tx, kind, ids) if found.name == name}
@@ -87,7 +87,7 @@ def hold(tx: Transaction, request: nodes.HoldNodesRequest) -> nodes.HoldNodesRes
 
 def release(tx: Transaction, request: nodes.ReleaseNodesRequest) -> nodes.ReleaseNodesResponse:
     """`ReleaseNodes`: takes the hold of this name away where there is one."""
-    tx.origin, tx.actor = "hold", request.actor
+    change_log.sign(tx, "hold", request.actor)
     name = _name(request.name)
     gone = [
         found for kind, ids in _by_kind(tx, request.nodes).items() for found in of(tx, kind, ids) if found.name == name

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from mdstore.errors import InvalidArgument
-from mdstore.store import tables
+from mdstore.store import change_log, tables
 from mdstore.store.kinds import ARTIFACT, CONTEXT, EXECUTION, Kind
 from mdstore.store.operations import links, nodes, putting, types, uses
 from mdstore.store.operations.documents import put_documents
@@ -132,8 +132,7 @@ def _settled(found: int, ids: Sequence[int]) -> int:
 
 def ingest(tx: Transaction, request: ingestion.IngestRequest) -> ingestion.IngestResponse:
     """`Ingest`: create or merge every node, then add the links that are missing."""
-    tx.origin = request.origin or "ingest"
-    tx.actor = request.actor
+    change_log.sign(tx, request.origin or "ingest", request.actor)
     response = ingestion.IngestResponse()
     resolvers: dict[Kind, _Resolver] = {}
     for kind, records, ids, others in (

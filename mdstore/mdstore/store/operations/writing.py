@@ -19,8 +19,7 @@ def write(tx: Transaction, request: nodes.WriteRequest) -> nodes.WriteResponse:
         FailedPrecondition: something is not as expected; names the node, what was expected and what was found.
         MetadataError: as MLMD's Put RPCs.
     """
-    tx.origin = request.origin or "write"
-    tx.actor = request.actor
+    change_log.sign(tx, request.origin or "write", request.actor)
     _check(tx, request.expected)
     response = nodes.WriteResponse()
     for kind in KINDS:
@@ -51,15 +50,17 @@ def _check(tx: Transaction, expected: Sequence[nodes.Expectation]) -> None:
         there = [node_id for _, node_id in mine if node_id is not None]
         if not mine:
             continue
-        times = storing.update_times(tx, kind, there)
+        # Locked: what another program commits from here on must not be overwritten.
+        times = storing.locked_times(tx, kind, there)
         seqs = (
             change_log.newest_changes(tx, kind.type_kind, there)
             if any(expectation.HasField("seq") for expectation, _ in mine)
             else {}
         )
         just_now = _changed_just_now(tx, kind)
+        logged = change_log.times_in(tx, kind, seqs)
         for expectation, node_id in mine:
-            _compare(expectation, node_id, times, seqs, just_now)
+            _compare(expectation, node_id, times, seqs, logged, just_now)
 
 
 def _changed_just_now(tx: Transaction, kind: Kind) -> set[int]:
@@ -72,6 +73,7 @@ def _compare(
     node_id: int | None,
     times: dict[int, int],
     seqs: dict[int, int],
+    logged: dict[int, int],
     just_now: set[int],
 ) -> None:
     name = references.described(expectation.node)
@@ -97,6 +99,11 @@ def _compare(
                 at = "just now" if node_id in just_now else f"in commit {seq}"
                 raise FailedPrecondition(
                     f"expected {name} as changed in commit {expectation.seq}, found it changed {at}: read it again"
+                )
+            if logged.get(node_id) != times[node_id]:
+                raise FailedPrecondition(
+                    f"expected {name} as changed in commit {seq}, and another program has changed it since: "
+                    "read it again"
                 )
         case _:
             # Only that it is there.
