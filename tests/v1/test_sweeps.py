@@ -172,3 +172,22 @@ def test_chores_go_on_after_a_fault(url: str) -> None:
         while not external(client):
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+def test_what_they_wrote_is_commits_and_messages_of_some_size(url: str) -> None:
+    with mdstore.connect(url) as client, somebody_else(url) as connection:
+        store: Store = client._store  # type: ignore[attr-defined]
+        ours = Nodes(client)
+        for n in range(6):
+            made = insert(connection, ours.types["artifact"], f"theirs {n}")
+            columns = "artifact_id, name, is_custom_property, string_value"
+            connection.execute(f"INSERT INTO ArtifactProperty ({columns}) VALUES (?, 'x', 1, ?)", (made, "x" * 700_000))
+        store.reconcile()
+        sizes = [commit.changes.ByteSize() for commit in external(client)]
+        assert [round(size, -5) for size in sizes] == [1_400_000] * 3
+        seq = store.head_seq()
+        update(client, ours.artifacts[0], 1)
+        assert max(page.ByteSize() for page in client.snapshot(seq)) < 2_000_000
+        store.compact(seq)
+        assert max(commit.changes.ByteSize() for commit in followed(client)) < 3_000_000
+        assert of_log(client) == of_tables(client)
