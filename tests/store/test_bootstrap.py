@@ -200,6 +200,9 @@ def test_while_it_goes_on_nothing_is_said_that_is_not_known(url: str) -> None:
             client.history(request)
         with pytest.raises(NotFound):
             client.history(nodes.HistoryRequest(kind=nodes.ARTIFACT, id=10**6))
+        expected = {"node": {"kind": nodes.ARTIFACT, "id": last.id}, "seq": 1}
+        with pytest.raises(FailedPrecondition, match="changed in none that the log has yet"):
+            client.write(nodes.WriteRequest(artifacts=[last], expected=[expected]))
         store.bootstrap_step()
         with pytest.raises(OutOfRange):
             list(client.snapshot(1))

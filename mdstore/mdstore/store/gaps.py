@@ -23,7 +23,7 @@ LOOK_BACK: Final = 10_000
 LONG: Final = 1000
 """A gap of more ids is looked into by a question of its own."""
 MOST_LONG: Final = 100
-MOST: Final = 100_000
+MOST: Final = 20_000
 """Ids in shorter gaps that are remembered of each table."""
 
 _Gap = tuple[int, int]

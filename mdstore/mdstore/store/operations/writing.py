@@ -96,7 +96,10 @@ def _compare(
         case "seq":
             seq = seqs.get(node_id)
             if node_id in just_now or seq != expectation.seq:
-                at = "just now" if node_id in just_now else f"in commit {seq}"
+                # Only while a database is being taken in, a node that is there is in no commit.
+                at = (
+                    "just now" if node_id in just_now else f"in commit {seq}" if seq else "in none that the log has yet"
+                )
                 raise FailedPrecondition(
                     f"expected {name} as changed in commit {expectation.seq}, found it changed {at}: read it again"
                 )
