@@ -140,4 +140,9 @@ DECIDED: Final[dict[str, list[tuple[str, str, Any, Any]]]] = {
         ("artifact", "replace(name, type, 'x') = name", [1, 2, 3, 4, 5, 6, 7, 8], "INVALID_ARGUMENT"),
         ("artifact", "replace(replace(name, 'a', 'b'), 'b', 'c') = 'crt1'", [2], "INVALID_ARGUMENT"),
     ],
+    "A filter is bounded": [
+        ("artifact", f"id IN ({', '.join(map(str, range(1, 6_001)))})", [1, 2, 3, 4, 5, 6, 7, 8], "INVALID_ARGUMENT"),
+        ("artifact", " OR ".join(f"properties.p{n}.int_value = 1" for n in range(21)), [], "INVALID_ARGUMENT"),
+        ("artifact", f"{'(' * 50}id = 1{')' * 50}", [1], "INVALID_ARGUMENT"),
+    ],
 }
