@@ -1,8 +1,9 @@
 """How filters are answered on SQLite: what a statement begins with, and its cost in a small and a large store."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,10 @@ class Meter(Transaction):
     def rows(self, statement: Statement, **parameters: object) -> list[Row]:
         self.ran.append((statement, parameters))
         return list(super().rows(statement, **parameters))
+
+    def rows_at_last(self, *questions: tuple[Statement, Mapping[str, Any]]) -> list[Sequence[Row]]:
+        self.ran += [(statement, dict(parameters)) for statement, parameters in questions]
+        return super().rows_at_last(*questions)
 
     def plans(self) -> list[str]:
         """SQLite's plan of each statement."""
