@@ -168,10 +168,9 @@ def test_an_external_id_is_taken_for_types_of_all_kinds(client: Client, kind: st
 
     put(kind, "first", "taken")
     put(other, "second", "free")
-    with pytest.raises(AlreadyExists):
-        put(other, "third", "taken")
-    with pytest.raises(AlreadyExists):
-        put(other, "second", "taken")
+    for name in ("third", "second"):
+        with pytest.raises(AlreadyExists, match="Type: another one with the same external_id"):
+            put(other, name, "taken")
     assert get_type(client, other, "second").external_id == "free"
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from mdstore.client.client import Client
 from mdstore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from mdstore.store import commits
 from mdstore.store.store import Store
 from mdstore.wire import ingestion, mlmd, nodes
 from tests.store.log import followed
 from tests.store.test_groups import together
-from tests.store.writing import KINDS, Nodes, get_one, node, value
+from tests.store.writing import KINDS, Nodes, get_one, node, put, value
 
 NUMBER = {"artifact": nodes.ARTIFACT, "execution": nodes.EXECUTION, "context": nodes.CONTEXT}
 
@@ -225,3 +226,19 @@ def test_who_writes_is_said_so_that_the_log_can_hold_it(each: Client, fields: di
         assert says in str(outcome)
     newest = followed(each)[-1]
     assert (newest.actor, newest.origin) == ("ä" * 127, "o" * 255)
+
+
+def test_two_updates_within_a_millisecond_are_told_apart(each: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of MLMD's RPCs, and when the clock is put back: a reader in between must not overwrite the second."""
+    ours = Nodes(each)
+    then = get_one(each, "artifact", ours.artifacts[0]).last_update_time_since_epoch - 1000
+    monkeypatch.setattr(commits, "now_ms", lambda: then)
+    put(each, "artifact", node("artifact", id=ours.artifacts[0], custom={"n": 1}))
+    read = get_one(each, "artifact", ours.artifacts[0])
+    put(each, "artifact", node("artifact", id=ours.artifacts[0], custom={"n": 2}))
+    with pytest.raises(FailedPrecondition):
+        put(each, "artifact", read, options={"abort_if_latest_updated_time_changed": True})
+    expected = {"node": ref("artifact", read.id), "last_update_time": read.last_update_time_since_epoch}
+    with pytest.raises(FailedPrecondition):
+        each.write(nodes.WriteRequest(artifacts=[read], expected=[expected]))
+    assert get_one(each, "artifact", read.id).custom_properties["n"] == value(2)

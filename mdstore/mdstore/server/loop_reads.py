@@ -100,14 +100,22 @@ class LoopReads:
         """Stop the query that nobody waits for any more, and let the read come to its end, which is an error."""
         with suppress(Exception):
             await self._loop.run_in_executor(self._side, interruption.stop)
-        with suppress(Exception):
-            await reading.end()
+        try:
+            with suppress(Exception):
+                await reading.end()
+        except asyncio.CancelledError:
+            reading.give_up()
+            connection.close()
+            raise
         self._give_back(connection)
 
     async def close(self) -> None:
-        """Close the connections, once no read is under way; those whose queries do not stop are left alone."""
+        """Close the connections, once no read is under way."""
         if self._endings:
-            await asyncio.wait(self._endings, timeout=STOP_S)
+            _, hanging = await asyncio.wait(self._endings, timeout=STOP_S)
+            for ending in hanging:
+                ending.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
         for connection in self._free:
             connection.close()
         self._free.clear()
@@ -132,6 +140,12 @@ class _Reading:
             self.go_on(await self._ready(*self._found))
         result: bytes = self._found
         return result
+
+    def give_up(self) -> None:
+        """End it where it is; its connection is of no use then."""
+        # Whatever it makes of that, nobody waits for it.
+        with suppress(BaseException):
+            self._greenlet.throw()
 
     async def _ready(self, descriptor: int, wanted: int) -> int:
         ready: asyncio.Future[int] = self._loop.create_future()

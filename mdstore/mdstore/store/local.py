@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from mdstore.client import once
 from mdstore.client.client import AsyncClient, Client
 from mdstore.client.retry import Retry
-from mdstore.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unimplemented
+from mdstore.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unavailable, Unimplemented
 from mdstore.store.interruption import Interruption
 from mdstore.store.requests import Call
 from mdstore.store.rpcs import Mode
@@ -61,7 +61,7 @@ class LocalClient(Client):
             deadline = time.monotonic() + timeout
             try:
                 return self._store.read(rpc, request, interruption)
-            except Cancelled:
+            except (Cancelled, Unavailable):
                 if time.monotonic() < deadline:
                     raise
                 raise _too_late() from None
@@ -98,11 +98,18 @@ class AsyncLocalClient(AsyncClient):
                 async with asyncio.timeout(timeout):
                     return await answer
             except TimeoutError:
-                interruption.stop()
+                self._stop(interruption)
                 raise _too_late() from None
             except asyncio.CancelledError:
-                interruption.stop()
+                self._stop(interruption)
                 raise
+
+    def _stop(self, interruption: Interruption) -> None:
+        if self._store.database.dialect.reads_inline:
+            interruption.stop()
+        else:
+            # It connects to the database's server, for which the event loop must not wait.
+            threading.Thread(target=interruption.stop, name="mdstore-stop", daemon=True).start()
 
     async def _stream(self, method: str, request: Message) -> AsyncGenerator[Any, None]:
         self._check_open()

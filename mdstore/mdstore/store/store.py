@@ -114,6 +114,8 @@ class Store:
                     with read_transaction(connection, self.database) as tx:
                         return _answer(tx, rpc, request, interruption)
                 except Unavailable:
+                    if interruption is not None:
+                        interruption.check()
                     # It may have been lost while nobody used it: the next one is younger, and at last one is made.
                     if tx.trips > 1 or not self.database.dialect.is_lost(connection):
                         raise

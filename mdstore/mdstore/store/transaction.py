@@ -220,11 +220,12 @@ class Transaction:
     def run(self, statement: Statement, **parameters: Any) -> bool:
         """Run a statement that has no rows, and say whether it met any."""
         compiled = statement.on(self.dialect)
-        self._at_once(tables_in(compiled.text))
+        among = tables_in(compiled.text)
+        self._at_once(among)
         try:
             self.cursor.execute(compiled.text, self._arguments(compiled.arguments(parameters)))
         except self._dialect.errors as error:
-            raise self._dialect.error(error) from error
+            raise self._dialect.error(error, *among if len(among) == 1 else ()) from error
         return bool(self.cursor.rowcount)
 
     def many(self, write: Write, rows: Sequence[Sequence[Any]]) -> None:

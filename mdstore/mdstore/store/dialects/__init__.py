@@ -5,6 +5,8 @@ dialect knows how its database does that in the fewest and cheapest round trips.
 autocommit mode: transactions begin and end where this interface says so.
 """
 
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
@@ -24,6 +26,8 @@ MOST_MORE: Final = 24
 """Connections to a server that there may be beside these while they are used."""
 CONNECT_S: Final = 10
 """How long connecting may take."""
+STOP_S: Final = 2
+"""How long asking a server to stop a query may take."""
 VANISHED_S: Final = 60
 """A server whose machine says nothing for so long, be it only that it has got something, is gone."""
 RETRY_MS: Final = 1000
@@ -240,6 +244,12 @@ def taken(table: Table | None, fields: Sequence[str]) -> AlreadyExists:
     if table.name == "Event":
         return AlreadyExists("an event of the same type between the same artifact and execution is already there")
     return AlreadyExists(f"{table.name}: another one with the same {' and '.join(fields)} is already there")
+
+
+def hang_up(descriptor: int) -> None:
+    """Break the connection of a socket: whoever waits for it waits no longer, and finds it lost."""
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
 
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1

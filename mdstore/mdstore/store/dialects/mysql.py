@@ -32,7 +32,19 @@ from mdstore.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, VANISHED_S, Dialect, Row, Running, taken
+from mdstore.store.dialects import (
+    CONNECT_S,
+    MOST_MORE,
+    POOL_SIZE,
+    RETRY_MS,
+    STOP_S,
+    VANISHED_S,
+    Dialect,
+    Row,
+    Running,
+    hang_up,
+    taken,
+)
 from mdstore.store.dialects.filters_mysql import MySQLFilters
 from mdstore.store.dialects.mysql_rows import Connection as RowsConnection
 from mdstore.store.sql import Conflict, Delete, Insert, Update, Values, Write, encoded_messages, quote
@@ -316,15 +328,22 @@ class MySQL(Dialect):
         return not connection.open
 
     def interrupt(self, connection: Any) -> None:
-        """Kill the query from another connection."""
-        with suppress(pymysql.err.Error):
-            killer = pymysql.connect(**self._arguments, connect_timeout=CONNECT_S)
+        """Kill the query from another connection; hang up on a server that gives none."""
+        limits = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), STOP_S)
+        try:
+            killer = pymysql.connect(**{**self._arguments, **limits})
             with killer, killer.cursor() as cursor:
                 cursor.execute("KILL QUERY %s", (connection.thread_id(),))
+        except pymysql.err.Error:
+            with suppress(AttributeError, OSError):  # closed already
+                hang_up(connection._sock.fileno())
 
 
 def _connect(_dialect: object, _record: object, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
-    return RowsConnection(*arguments, **named)
+    # The driver would wait for ever for the greeting of a server that takes the connection and says nothing.
+    connection: Any = RowsConnection(*arguments, **{"read_timeout": CONNECT_S, **named})
+    connection._read_timeout = named.get("read_timeout")
+    return connection
 
 
 def _set_up(connection: Any, _record: object) -> None:

@@ -27,7 +27,19 @@ from mdstore.errors import (
     Unavailable,
 )
 from mdstore.store import tables
-from mdstore.store.dialects import CONNECT_S, MOST_MORE, POOL_SIZE, RETRY_MS, VANISHED_S, Dialect, Row, Running, taken
+from mdstore.store.dialects import (
+    CONNECT_S,
+    MOST_MORE,
+    POOL_SIZE,
+    RETRY_MS,
+    STOP_S,
+    VANISHED_S,
+    Dialect,
+    Row,
+    Running,
+    hang_up,
+    taken,
+)
 from mdstore.store.dialects.filters_postgresql import PostgreSQLFilters
 from mdstore.store.dialects.postgresql_pipeline import one_message
 from mdstore.store.lower_case import LowerCase
@@ -315,9 +327,12 @@ class PostgreSQL(Dialect):
         return bool(connection.closed) or connection.info.pipeline_status is not PipelineStatus.OFF
 
     def interrupt(self, connection: Any) -> None:
-        """Ask the server to stop the query."""
-        with suppress(psycopg.Error):
-            connection.cancel_safe(timeout=CONNECT_S)
+        """Ask the server to stop the query; hang up on one that does not hear."""
+        try:
+            connection.cancel_safe(timeout=STOP_S)
+        except psycopg.Error:
+            with suppress(psycopg.Error, OSError):  # closed already
+                hang_up(connection.fileno())
 
 
 def _set_up(connection: Any, _record: object) -> None:

@@ -191,9 +191,11 @@ def _masked_names(node: Any, mask: Collection[str]) -> list[str]:
     return [path[len("properties.") :] for path in mask if path.startswith("properties.")]
 
 
-def _moment(tx: Transaction, stored: Any, *, strictly_later: bool) -> int:
-    now = tx.now_ms()
-    return max(now, stored.last_update_time_since_epoch + 1) if strictly_later else now
+def _moment(tx: Transaction, stored: Any) -> int:
+    # Later than the one before also within a millisecond, or when the clock was put back: who read the node in between
+    # and expects what it read must not overwrite what came after.
+    before: int = stored.last_update_time_since_epoch
+    return max(tx.now_ms(), before + 1)
 
 
 def update_nodes(
@@ -206,7 +208,6 @@ def update_nodes(
     mask: Collection[str] = (),
     force_update_time: bool = False,
     guarded: bool = False,
-    strictly_later: bool = False,
 ) -> None:
     """Update nodes that are there.
 
@@ -218,8 +219,7 @@ def update_nodes(
         declared: their types, by id.
         mask: paths to update; empty means to replace the node.
         force_update_time: the update time moves even if nothing changes.
-        guarded: refuse nodes whose update time is not the one in the request; implies `strictly_later`.
-        strictly_later: the update time grows, even within a millisecond.
+        guarded: refuse nodes whose update time is not the one in the request.
     """
     rows: list[list[Any]] = []
     renamed: list[list[Any]] = []
@@ -249,7 +249,7 @@ def update_nodes(
         if wanted == stored and not force_update_time:
             continue
         _check_texts(kind, wanted, stored)
-        wanted.last_update_time_since_epoch = _moment(tx, stored, strictly_later=guarded or strictly_later)
+        wanted.last_update_time_since_epoch = _moment(tx, stored)
         for custom, before, after in (
             (False, stored.properties, wanted.properties),
             (True, stored.custom_properties, wanted.custom_properties),
@@ -308,7 +308,6 @@ def put(
     *,
     mask: Collection[str] = (),
     guarded: bool = False,
-    strictly_later: bool = False,
     force_update_time: bool = False,
 ) -> list[int]:
     """`Put*K*s`: create the nodes without an id, update the others, in order; returns the ids."""
@@ -329,7 +328,6 @@ def put(
                 mask=mask,
                 force_update_time=force_update_time,
                 guarded=guarded,
-                strictly_later=strictly_later,
             )
             ids += [node.id for node in batch]
         else:

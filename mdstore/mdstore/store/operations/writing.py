@@ -29,7 +29,6 @@ def write(tx: Transaction, request: nodes.WriteRequest) -> nodes.WriteResponse:
                 kind,
                 getattr(request, kind.nodes_field),
                 mask=frozenset(request.update_paths),
-                strictly_later=True,
                 # Of two writers that expect the same, one must win, even if both write what is there already.
                 force_update_time=bool(request.expected),
             )
