@@ -1,4 +1,4 @@
-"""A database that neither answers nor hangs up, as when its machine is gone: who waits for it keeps nobody else waiting."""
+"""A database that neither answers nor hangs up, as when its machine is gone: who waits for it keeps nobody waiting."""
 
 import asyncio
 import select
@@ -23,7 +23,7 @@ from tests.store.writing import put_type
 
 
 class Freezer:
-    """Stands between a server and its clients. What is frozen stays so for ever; what comes after the thaw goes through."""
+    """Stands between a server and its clients. What is frozen stays so; what comes after the thaw goes through."""
 
     def __init__(self, port: int) -> None:
         self._to = port
