@@ -213,6 +213,8 @@ class MariaDBServer(Server):
                 *("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"),
                 "--innodb_flush_method=nosync",
             ],
+            # Each that starts removes the temporary tables that it finds there, also those of another one.
+            env={**os.environ, "TMPDIR": str(self.folder)},
             capture_output=True,
             text=True,
             check=False,
